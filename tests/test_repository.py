@@ -1,0 +1,358 @@
+"""The repository as a whole: pins, sizes, the import arrow, docstrings, names that must not leak, lint and spelling."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "sora_nb"
+MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
+NAMES = [str(path.relative_to(ROOT)) for path in MODULES]
+
+
+def tracked() -> list[Path]:
+    """Files that git holds or would take; without git, all but what is generated."""
+    git = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(git, capture_output=True, text=True, check=False)
+    if listed.returncode == 0:
+        paths = [ROOT / name for name in listed.stdout.split("\0") if name]
+    else:
+        skip = {".venv", "build", "_build", "cache", "__pycache__", ".git"}
+        paths = [path for path in ROOT.rglob("*") if not skip & set(path.relative_to(ROOT).parts)]
+    return [path for path in paths if path.is_file()]
+
+
+def text_of(path: Path) -> str:
+    """The text of a file, empty where it is binary."""
+    data = path.read_bytes()
+    return "" if b"\0" in data else data.decode("utf-8", "replace")
+
+
+# ------------------------------------------------------------------------------------------------------------ pins
+
+
+def lock(text: str) -> dict[str, list[Requirement]]:
+    """Pins by normalised name; a name may be pinned twice under different markers."""
+    pins = {}
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("#"):
+            pin = Requirement(line)
+            pins.setdefault(re.sub(r"[-_.]+", "-", pin.name).lower(), []).append(pin)
+    return pins
+
+
+def unmet(project: dict, pins: dict[str, list[Requirement]]) -> list[str]:
+    """Requirements of pyproject.toml (package, book, test) that the lock does not satisfy."""
+    wanted = list(project["dependencies"])
+    for extra in ("book", "test"):
+        wanted += project["optional-dependencies"][extra]
+    missing = []
+    for need in map(Requirement, wanted):
+        found = pins.get(re.sub(r"[-_.]+", "-", need.name).lower(), [])
+        versions = [next(iter(pin.specifier)).version for pin in found]
+        if not versions or not all(need.specifier.contains(v, prereleases=True) for v in versions):
+            missing.append(str(need))
+    return missing
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCK = (ROOT / "requirements.lock").read_text()
+
+
+def test_the_lock_satisfies_pyproject_and_holds_only_pins():
+    pins = lock(LOCK)
+    assert unmet(PROJECT, pins) == [], "compile requirements.lock again: see CONTRIBUTING.md"
+    assert "://" not in LOCK and "@" not in LOCK
+    assert all(
+        pin.specifier and str(pin.specifier).startswith("==") for found in pins.values() for pin in found
+    )
+
+
+def test_a_lock_out_of_step_is_refused():
+    assert unmet(PROJECT, lock(re.sub(r"^torch==.*$", "torch==1.0", LOCK, flags=re.M))) == ["torch>=2.6"]
+    assert unmet(PROJECT, lock(re.sub(r"^einops==.*\n", "", LOCK, flags=re.M))) == ["einops>=0.8"]
+
+
+def test_conda_gets_the_same_pins():
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())
+    plain = [item for item in conda["dependencies"] if isinstance(item, str)]
+    pip = [item["pip"] for item in conda["dependencies"] if isinstance(item, dict)]
+    assert pip == [["-r requirements.lock", "-e ."]]
+    assert {"pip", "ffmpeg"} < set(plain) and any(item.startswith("python=3.11") for item in plain)
+
+
+def test_this_environment_holds_the_pins():
+    from importlib.metadata import PackageNotFoundError, version
+
+    here, wrong = default_environment(), []
+    for name, pins in lock(LOCK).items():
+        for pin in pins:
+            if pin.marker is None or pin.marker.evaluate(here):
+                try:
+                    found = version(name)
+                except PackageNotFoundError:
+                    found = "nothing"
+                if found == "nothing" or not pin.specifier.contains(found, prereleases=True):
+                    wrong.append(f"{pin} but {found} is installed")
+    assert wrong == [], "run 'make set-up' (or: uv pip sync requirements.lock)"
+
+
+# ------------------------------------------------------------------------------------------------------------ leaks
+
+# Spelled in pieces, because this file is searched too.
+HOSTS = [
+    "py" + "pi.org",
+    "python" + "hosted.org",
+    "npm" + "js.org",
+    "npm" + "js.com",
+    "deb." + "debian.org",
+    "ana" + "conda.org",
+]
+PATHS = ["/" + "work/", "/" + "root/", "/" + "home/", "/" + "Users/", "/" + "opt/wheels", ".." + "/shared"]
+LEAK = re.compile(
+    "|".join(re.escape(word) for word in HOSTS)
+    + "|"
+    + "|".join(rf"(?<![\w./-]){re.escape(p)}" for p in PATHS)
+)
+SECRET = re.compile(
+    r"://[^/\s:@\"'{}]+:[^/\s:@\"'{}]{8,}@|-----BEGIN [A-Z ]*PRIVATE" + " KEY|\\bgh[pousr]_[A-Za-z0-9]{30}"
+)
+
+
+def leaks(text: str) -> list[str]:
+    """Registry hosts, folders of somebody's machine and credentials in a text; base64 is not searched."""
+    text = re.sub(r"[A-Za-z0-9+/=\\n]{200,}", " ", text)
+    return [match[0] for pattern in (LEAK, SECRET) for match in pattern.finditer(text)]
+
+
+def test_no_tracked_file_names_a_registry_or_a_machine():
+    found = [
+        f"{path.relative_to(ROOT)}: {leak}"
+        for path in tracked()
+        if "vendor" not in path.parts
+        for leak in leaks(text_of(path))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "bad", ["see https://" + HOSTS[0] + "/x", f"'{PATHS[0]}main'", "http://me:correct-horse" + "@host/x"]
+)
+def test_a_leak_is_found(bad):
+    assert leaks(bad)
+
+
+def test_no_generated_or_large_file_is_tracked():
+    generated = [
+        p
+        for p in tracked()
+        if p.name == "uv.lock" or {"_build", "cache", ".venv", "__pycache__"} & set(p.parts)
+    ]
+    large = [p for p in tracked() if p.stat().st_size > 4_000_000]
+    assert generated == [] and large == []
+
+
+# ----------------------------------------------------------------------------------------------- the package's shape
+
+ARROW = ["video", "transforms", "data", "layers", "objectives", "models", "features", "training", "evaluation"]
+# Beside the arrow: anything may import these, which import nothing of the package but each other.
+SIDE = {"settings", "ledger", "errors"}
+PLACE = {name: place for place, name in enumerate(ARROW)} | {
+    "sampling": 0,
+    "packets": 0,
+    "plots": ARROW.index("evaluation"),
+    "retrieval": ARROW.index("evaluation"),
+}
+
+
+def imported(path: Path, tree: ast.AST) -> set[str]:
+    """Top-level parts of sora_nb that a module imports, absolutely or relatively."""
+    package = list(path.relative_to(ROOT).parts[:-1])
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("sora_nb.")}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            full = [*base, *(node.module or "").split(".")] if node.module else base
+            if full[:1] == ["sora_nb"]:
+                found |= {full[1]} if len(full) > 1 else {alias.name for alias in node.names}
+    return found
+
+
+def against_the_arrow(path: Path, tree: ast.AST) -> list[str]:
+    """Imports from the right of where a module stands."""
+    here = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if here == "__init__":
+        return []
+    allowed = {name for name in PLACE if here not in SIDE and PLACE[name] <= PLACE[here]} | SIDE | {here}
+    names = imported(path, tree) & (set(PLACE) | SIDE)
+    return [f"{path.relative_to(ROOT)} imports {name}" for name in sorted(names - allowed)]
+
+
+def test_every_module_has_its_place_on_the_arrow():
+    tops = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in MODULES}
+    assert tops - {"__init__"} <= set(PLACE) | SIDE, "name the module's place in tests/test_repository.py"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+def test_imports_follow_the_arrow(path):
+    assert against_the_arrow(path, ast.parse(path.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from sora_nb.training import fit",
+        "from ..training import fit",
+        "import sora_nb.models.gru",
+        "from .. import plots",
+    ],
+)
+def test_an_import_against_the_arrow_is_found(line):
+    assert len(against_the_arrow(PACKAGE / "layers" / "made_up.py", ast.parse(line))) == 1
+
+
+def code_lines(source: str) -> int:
+    """Lines that hold code: neither blank, nor comment, nor docstring."""
+    tree, strings = ast.parse(source), set()
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
+            strings |= set(range(node.lineno, node.end_lineno + 1))
+    lines = enumerate(source.splitlines(), 1)
+    return sum(
+        bool(line.strip()) and not line.strip().startswith("#") and number not in strings
+        for number, line in lines
+    )
+
+
+def test_the_package_stays_small():
+    long = {str(p.relative_to(ROOT)): n for p in MODULES if (n := len(p.read_text().splitlines())) > 400}
+    assert long == {}, "no file over 400 lines"
+    assert sum(code_lines(path.read_text()) for path in MODULES) < 3000, (
+        "lines of code, without blanks and docstrings"
+    )
+    assert code_lines('"""Doc.\n\nMore."""\n\n# why\nx = 1\n') == 1
+
+
+def undocumented(tree: ast.AST) -> list[str]:
+    """Public functions and classes without a docstring, or whose docstring (or class's, or module's) names no chapter."""
+    found = []
+
+    def visit(node: ast.AST, chapter: bool):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(
+                child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+            ) and not child.name.startswith("_"):
+                doc = ast.get_docstring(child) or ""
+                named = chapter or bool(re.search(r"\b[Cc]hapters? \d", doc))
+                trivial = isinstance(node, ast.ClassDef) and (child.name == "forward" or has_decorator(child))
+                if not trivial and (not doc or not named):
+                    found.append(
+                        f"{child.name} (line {child.lineno}): {'names no chapter' if doc else 'has no docstring'}"
+                    )
+                if isinstance(child, ast.ClassDef):
+                    visit(child, named)
+
+    visit(tree, bool(re.search(r"\b[Cc]hapters? \d", ast.get_docstring(tree) or "")))
+    return found
+
+
+def has_decorator(node: ast.FunctionDef) -> bool:
+    """Whether a method is a property or its setter, which its class describes."""
+    return any(
+        ast.unparse(d) == "property" or ast.unparse(d).endswith(".setter") for d in node.decorator_list
+    )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+def test_every_public_name_says_what_it_does_and_which_chapter_derives_it(path):
+    assert undocumented(ast.parse(path.read_text())) == []
+
+
+def test_a_missing_docstring_or_chapter_is_found():
+    bad = 'def f():\n  pass\ndef g():\n  "Does g."\ndef h():\n  "Does h. Derived in chapter 03."\ndef _p(): pass'
+    assert len(undocumented(ast.parse(bad))) == 2
+    assert undocumented(ast.parse(f'"""Derived in chapter 05."""\n{bad}')) == ["f (line 2): has no docstring"]
+
+
+# ------------------------------------------------------------------------------------------------- lint and spelling
+
+
+def tool(name: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Run a command-line tool of this environment."""
+    beside = Path(sys.executable).with_name(name + (".exe" if os.name == "nt" else ""))
+    command = str(beside) if beside.exists() else shutil.which(name)
+    assert command, f"{name} is not installed"
+    return subprocess.run([command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_ruff_finds_nothing():
+    found = tool(
+        "ruff",
+        "check",
+        "--no-cache",
+        "--output-format=concise",
+        "sora_nb",
+        "scripts",
+        "tests",
+        "notebooks",
+        "book/_ext",
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_typos_finds_nothing():
+    prose = ["book", "notebooks", "sora_nb", "scripts", "data", *map(str, ROOT.glob("*.md"))]
+    found = tool("typos", "--format=brief", *prose)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_lint_and_spelling_can_fail(tmp_path):
+    (tmp_path / "bad.py").write_text("import os\n")
+    (tmp_path / "bad.md").write_text("Their is a mistkae and a recieved word.\n")
+    assert tool("ruff", "check", "--no-cache", str(tmp_path)).returncode != 0
+    assert tool("typos", str(tmp_path)).returncode != 0
+
+
+# --------------------------------------------------------------------------------------------------- the front door
+
+
+def test_ci_runs_the_command_of_the_readme():
+    runner = ROOT / ".ci" / "run"
+    commands = [
+        line for line in runner.read_text().splitlines() if line and not line.startswith(("#", "set ", "cd "))
+    ]
+    assert commands == ["exec make test"] and os.access(runner, os.X_OK)
+    readme = (ROOT / "README.md").read_text()
+    assert "make test" in readme and "make book" in readme
+    assert "make test" in (ROOT / ".github" / "workflows" / "test.yml").read_text()
+
+
+def test_local_links_of_the_front_pages_lead_somewhere():
+    missing = []
+    for page in ROOT.glob("*.md"):
+        for link in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+            if "://" not in link and not link.startswith("mailto:") and not (ROOT / link).exists():
+                missing.append(f"{page.name}: {link}")
+    assert missing == []
+
+
+def test_every_make_target_is_explained():
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.M)[1].split()
+    assert [name for name in phony if not re.search(rf"^{name}:.*## \w", makefile, re.M)] == []

@@ -1,0 +1,158 @@
+"""Video files of every kind that the reader must read, made with PyAV; used by the video tests and benchmark."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+FRAMES, HEIGHT, WIDTH = 40, 64, 96
+
+
+def picture(index: int, height: int, width: int) -> np.ndarray:
+    """One frame of a moving scene that differs from every other and from its own mirror images."""
+    y, x = np.mgrid[:height, :width]
+    frame = np.stack(
+        [x * 255 // width + 3 * index, y * 255 // height + 5 * index, (x + y) * 2 + 7 * index], -1
+    )
+    frame = (128 + 100 * np.sin(frame * 0.05)).astype(np.uint8)
+    row, column = (3 * index) % max(height - 8, 1), (5 * index) % max(width - 8, 1)
+    frame[row : row + 8, column : column + 8] = 255
+    frame[: height // 4, : width // 8] = 40  # a dark corner tells up from down and left from right
+    return frame
+
+
+def frames_of(count: int = FRAMES, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    return np.stack([picture(i, height, width) for i in range(count)])
+
+
+def make(
+    path: Path,
+    codec: str = "libx264",
+    *,
+    count: int = FRAMES,
+    height: int = HEIGHT,
+    width: int = WIDTH,
+    pixels: str = "yuv420p",
+    gop: int = 12,
+    options: dict | None = None,
+    muxer: dict | None = None,
+    shift: int = 0,
+    times=None,
+    rotation: int | None = None,
+    tag709: bool = False,
+    tone: bool = False,
+) -> Path:
+    """Encode the scene. `shift` moves all time stamps by so many frames; `times` maps a frame to its stamp."""
+    with av.open(str(path), "w", options=muxer or {}) as container:
+        same = {"mbtree": "0"} if codec == "libx264" else {}  # the same file every time: see video.QUALITY
+        stream = container.add_stream(codec, rate=25, options=same | (options or {}))
+        stream.width, stream.height, stream.pix_fmt = width, height, pixels
+        stream.codec_context.gop_size, stream.codec_context.thread_count = gop, 1
+        stream.codec_context.time_base = Fraction(1, 25)
+        if tag709:
+            stream.codec_context.colorspace, stream.codec_context.color_range = 1, 1
+        if rotation is not None:
+            stream.set_display_rotation(rotation)
+        sound = container.add_stream("aac", rate=16000, layout="mono") if tone else None
+        packets = []
+        for i in range(count):
+            frame = av.VideoFrame.from_ndarray(picture(i, height, width), "rgb24").reformat(format=pixels)
+            frame.pts, frame.time_base = i if times is None else times(i), Fraction(1, 25)
+            packets += stream.encode(frame)
+        for packet in packets + stream.encode():
+            packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+            container.mux(packet)
+        if sound is not None:
+            _tone(container, sound, count / 25)
+    return path
+
+
+def _tone(container, sound, seconds: float) -> None:
+    samples = 0.5 * np.sin(2 * np.pi * 440 * np.arange(int(16000 * seconds)) / 16000)
+    frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="fltp", layout="mono")
+    frame.sample_rate, frame.pts = 16000, 0
+    container.mux(sound.encode(frame))
+    container.mux(sound.encode())
+
+
+B3 = {"bf": "3"}
+NO_SHIFT = {"avoid_negative_ts": "disabled"}
+# name: (file name, arguments of make, whether decord may be trusted with it)
+KINDS = {
+    "cfr": ("a.mp4", dict(), True),
+    "vfr": ("a.mp4", dict(times=lambda i: i * (i + 3) // 4), True),
+    "no b-frames": ("a.mp4", dict(options={"bf": "0"}), True),
+    "b-frames": ("a.mp4", dict(options=B3), True),
+    "gop 1": ("a.mp4", dict(gop=1), True),
+    "gop 30": ("a.mp4", dict(gop=30), True),
+    "gop 250": ("a.mp4", dict(gop=250), True),
+    "rotated 90": ("a.mp4", dict(rotation=90), False),
+    "rotated 180": ("a.mp4", dict(rotation=180), False),
+    "rotated 270": ("a.mov", dict(rotation=270), False),
+    "10 bit": ("a.mp4", dict(pixels="yuv420p10le"), False),
+    "bt.709": ("a.mp4", dict(tag709=True), True),
+    "with sound": ("a.mp4", dict(tone=True), True),
+    "late start": ("a.mp4", dict(shift=50), False),
+    "edit list": ("a.mp4", dict(shift=-17, muxer=NO_SHIFT, options=B3), False),
+    "edit list on a key frame": ("a.mp4", dict(shift=-12, muxer=NO_SHIFT, options=B3), True),
+    "fragmented": ("a.mp4", dict(muxer={"movflags": "frag_keyframe+empty_moov"}), False),
+    "open gop": ("a.mp4", dict(options={**B3, "x264-params": "open-gop=1:scenecut=0"}), False),
+    "intra refresh": ("a.mp4", dict(options={"x264-params": "intra-refresh=1"}), False),
+    "mpeg-4 b-frames": ("a.mp4", dict(codec="mpeg4", options={"bf": "2"}), False),
+    "mpeg-4 b-frames avi": ("a.avi", dict(codec="mpeg4", options={"bf": "2"}), False),
+    "mpeg-4": ("a.mp4", dict(codec="mpeg4"), False),
+    "h.264 ts": ("a.ts", dict(options=B3), False),
+    "mpeg-2 ts": ("a.ts", dict(codec="mpeg2video", options={"bf": "2"}), False),
+    "mpeg-2 ps": ("a.mpg", dict(codec="mpeg2video", options={"bf": "2"}), False),
+    "h.264 mkv": ("a.mkv", dict(options=B3), True),
+    "h.264 mkv open gop": ("a.mkv", dict(options={**B3, "x264-params": "open-gop=1:scenecut=0"}), False),
+    "h.264 raw": ("a.h264", dict(options=B3), False),
+    "hevc": ("a.mp4", dict(codec="libx265", options={"x265-params": "log-level=0:open-gop=0:keyint=12"}), True),
+    "hevc open gop": ("a.mp4", dict(codec="libx265", options={"x265-params": "log-level=0:keyint=12"}), False),
+    "vp9": ("a.webm", dict(codec="libvpx-vp9", options={"cpu-used": "8"}), True),
+    "vp8 hidden frames": (
+        "a.webm", dict(codec="libvpx", options={"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8"}), False),
+    "av1": ("a.mp4", dict(codec="libsvtav1", options={"preset": "12", "svtav1-params": "lp=1"}), False),
+    "mjpeg": ("a.avi", dict(codec="mjpeg", pixels="yuvj420p"), False),
+    "ffv1": ("a.mkv", dict(codec="ffv1"), False),
+    "odd size": ("a.mp4", dict(width=97, height=63, pixels="yuv444p"), True),
+    "odd width 33": ("a.mp4", dict(width=33, height=35, pixels="yuv444p"), False),
+    "width 16": ("a.mp4", dict(width=16, height=16), False),
+    "width 24": ("a.mp4", dict(width=24, height=32), False),
+    "width 32": ("a.mp4", dict(width=32, height=32), True),
+    "width 48": ("a.mp4", dict(width=48, height=48), False),
+    "width 64": ("a.mp4", dict(width=64, height=64), True),
+    "width 72": ("a.mp4", dict(width=72, height=64), False),
+    "one frame": ("a.mp4", dict(count=1), True),
+    "two frames": ("a.mp4", dict(count=2), True),
+    "threads": ("a.mp4", dict(width=640, height=416, count=20, options=B3), True),
+}  # fmt: skip
+
+
+def make_kind(name: str, folder: Path) -> Path:
+    file_name, arguments, _ = KINDS[name]
+    folder.mkdir(parents=True, exist_ok=True)
+    return make(folder / file_name, **arguments)
+
+
+def audio_only(path: Path) -> Path:
+    with av.open(str(path), "w") as container:
+        _tone(container, container.add_stream("aac", rate=16000, layout="mono"), 1.0)
+    return path
+
+
+def sequential(path: Path) -> np.ndarray:
+    """The reference: PyAV, first packet to last, strict, frame after frame, upright."""
+    with av.open(str(path), metadata_errors="replace") as container:
+        container.streams.video[0].codec_context.options = {"err_detect": "explode+crccheck+bitstream+buffer"}
+        frames = []
+        for frame in container.decode(video=0):
+            if frame.is_corrupt:
+                raise av.InvalidDataError(0, "damaged frame", str(path))
+            frames.append(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+    if not frames:
+        raise av.InvalidDataError(0, "no frames", str(path))
+    return np.stack(frames)
