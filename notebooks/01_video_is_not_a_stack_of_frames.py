@@ -38,6 +38,8 @@ from sora_nb import ledger, plots, video
 from sora_nb.data import real_clips
 
 plots.use_style()
+decord.logging.set_level(decord.logging.QUIET)  # decoders complain to a log that this page does not need
+av.logging.set_level(av.logging.PANIC)
 work = Path(tempfile.mkdtemp())
 bikes = real_clips()["bikes"]
 
@@ -139,7 +141,7 @@ times = np.sort([p.pts for p in packets]).astype(float)
 times = (times - times[0]) * float(base)
 info = video.probe(bikes)
 assert np.allclose(times, info.times)
-print(info)
+print(f"{info.frames} frames of {info.width} x {info.height}, {info.rate} a second, {info.duration} s, codec {info.codec}, keys at {info.key_frames}")
 
 # %% [markdown]
 # `video.probe` does the same for any file and adds what else a reader needs to know. The check says its times are ours.
@@ -275,8 +277,8 @@ print(uniform(250, 8))
 picks = {
     "uniform": [video.sample_uniform(250, 8)],
     "segments": [video.sample_segments(250, 8, generator=s) for s in range(3)],
-    "dense, stride 4": [video.sample_dense(250, 8, 4)],
-    "random clip, stride 4": [video.sample_random_clip(250, 8, 4, generator=s) for s in (3, 4, 5)],
+    "dense, stride 2": [video.sample_dense(250, 8, 2)],
+    "random clip, stride 2": [video.sample_random_clip(250, 8, 2, generator=s) for s in range(3)],
 }
 fig, ax = plt.subplots(figsize=(7, 2.4))
 for row, draws in enumerate(picks.values()):
@@ -294,7 +296,7 @@ for seed in range(200):
     assert (edges[:-1] <= chosen).all() and (chosen < edges[1:]).all()
 
 # %% mystnb={"figure": {"name": "fig-01-strip", "caption": "What a model of 8 frames sees of bikes: uniform sampling crosses several camera shots, dense sampling follows one movement."}, "image": {"alt": "Two rows of eight frames; the upper row shows different street scenes, the lower row one scene in small steps"}}
-_ = plots.filmstrip([reference[picks["uniform"][0], ::2, ::2], reference[picks["dense, stride 4"][0], ::2, ::2]], ylabels=["uniform", "dense"], width=1.05)
+_ = plots.filmstrip([reference[picks["uniform"][0], ::2, ::2], reference[picks["dense, stride 2"][0], ::2, ::2]], ylabels=["uniform", "dense"], width=1.05)
 
 # %% [markdown]
 # ## Meets reality: is it the right frame?
@@ -391,7 +393,7 @@ _ = right.set(xscale="log", xlabel="key-frame interval G", ylabel="file, kB", yl
 for G in intervals:
     print(f"G = {G:3d}: predicted {(G + 1) / 2:6.1f}, counted {np.mean(counts[G]):6.1f}, file {kilobytes[intervals.index(G)]:.0f} kB")
     assert abs(np.mean(counts[G]) / ((G + 1) / 2) - 1) < 0.2
-assert kilobytes[0] > 2 * kilobytes[1] > 2 * kilobytes[-1]
+assert kilobytes[0] > 1.3 * kilobytes[1] > 1.3 * kilobytes[-1]
 
 # %% [markdown]
 # The line holds. With 180 draws the mean of a uniform count wanders by about 4 % of itself, so the 20 % in the assertion leaves
@@ -401,15 +403,15 @@ assert kilobytes[0] > 2 * kilobytes[1] > 2 * kilobytes[-1]
 # %% [markdown]
 # ## Break it: a damaged file that says nothing
 #
-# Overwrite a few bytes in the middle of one packet, as a bad disk or a cut download would. The decoder notices, prints at most a
-# line to a log that nobody reads, *invents* a picture and goes on.
+# Overwrite forty bytes in the middle of one key frame, as a bad disk or a cut download would. The decoder notices, writes a line to a log
+# that nobody reads, *invents* a picture and goes on. And because the frames after it are differences, they inherit the invention.
 
 # %%
-def damage(path, packet, out):
-    """Scramble 40 bytes in the middle of one packet."""
+def damage(path, frame, out):
+    """Scramble 40 bytes in the middle of the packet of a key frame."""
     data = bytearray(path.read_bytes())
     with av.open(str(path)) as container:
-        hit = [p for p in container.demux(video=0) if p.size][packet]
+        hit = [p for p in container.demux(video=0) if p.size][frame]  # all that is shown before a key frame lies before it
         middle = hit.pos + hit.size // 2
     data[middle : middle + 40] = np.random.default_rng(0).integers(0, 256, 40, dtype=np.uint8).tobytes()
     out.write_bytes(data)
@@ -418,14 +420,15 @@ def damage(path, packet, out):
 
 # %%
 whole = video.write_video(work / "whole.mp4", small, rate=25, options={"g": "30"})
-broken = damage(whole, 140, work / "broken.mp4")
+key = video.probe(whole).key_frames[-2]
+broken = damage(whole, key, work / "broken.mp4")
 invented = decord.VideoReader(str(broken)).get_batch(range(240)).asnumpy()
-off = abs(invented.astype(int) - decode_all(whole)).mean((1, 2, 3))
-print("frames that are not what was filmed:", np.flatnonzero(off > 1).tolist())
+wrong_frames = np.flatnonzero(abs(invented.astype(int) - decode_all(whole)).mean((1, 2, 3)) > 1)
+print(f"40 bytes of {whole.stat().st_size:,} changed; no error; {len(wrong_frames)} frames are not what was filmed, from {wrong_frames[0]} to {wrong_frames[-1]}")
+assert len(wrong_frames) > 5
 
-# %% mystnb={"figure": {"name": "fig-01-damage", "caption": "Around the damaged packet. Above: the intact file. Below: what decord returns, without an error, after 40 bytes were scrambled; part of the picture is made up."}, "image": {"alt": "Two rows of three frames; in the lower row the middle frame has a wrong, smeared lower part"}}
-hit = int(off.argmax())
-_ = plots.filmstrip([decode_all(whole)[hit - 1 : hit + 2], invented[hit - 1 : hit + 2]], ylabels=["intact", "damaged"], width=2.1)
+# %% mystnb={"figure": {"name": "fig-01-damage", "caption": "A damaged key frame and what follows it. Above, the intact file cuts to a new shot. Below, what decord returns without an error: the cut never comes, and people walk like ghosts through the old shot until the next key frame."}, "image": {"alt": "Two rows of four frames; the upper row starts on a street and cuts to a wall with a bicycle, the lower row keeps the old street with pieces of the new shot smeared over it"}}
+_ = plots.filmstrip([decode_all(whole)[key - 1 : key + 19 : 6], invented[key - 1 : key + 19 : 6]], ylabels=["intact", "damaged"], width=1.8)
 
 # %% [markdown]
 # A model would train on it and nothing would look wrong. The book's reader refuses, and says what to do:

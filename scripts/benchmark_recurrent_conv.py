@@ -36,7 +36,9 @@ class Scan(nn.Module):
         self.gru = nn.GRU(width, width, batch_first=True)
 
     def forward(self, x):
-        return scan(partial(gru_cell, weights=self.gru.all_weights[0]), x, x.new_zeros(len(x), self.gru.hidden_size))[0]
+        return scan(
+            partial(gru_cell, weights=self.gru.all_weights[0]), x, x.new_zeros(len(x), self.gru.hidden_size)
+        )[0]
 
 
 class TorchGRUModel(nn.Module):
@@ -56,18 +58,26 @@ class TorchFusionModel(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.convs = nn.ModuleList(nn.Sequential(*self.conv(3, 16, k, 2), *self.conv(16, 32, k, 1)) for k in (3, 5))
+        self.convs = nn.ModuleList(
+            nn.Sequential(*self.conv(3, 16, k, 2), *self.conv(16, 32, k, 1)) for k in (3, 5)
+        )
         self.pool, self.head = nn.AdaptiveMaxPool3d((8, 2, 2)), nn.Linear(128, 12)
         self.lstms = nn.ModuleList(nn.LSTM(128, 64, batch_first=True) for _ in (3, 5))
 
     @staticmethod
     def conv(channels, out, k, s):
-        return nn.Conv3d(channels, out, k, (s, 2, 2), k // 2, bias=False), nn.BatchNorm3d(out), nn.ReLU(inplace=True)
+        return (
+            nn.Conv3d(channels, out, k, (s, 2, 2), k // 2, bias=False),
+            nn.BatchNorm3d(out),
+            nn.ReLU(inplace=True),
+        )
 
     def forward(self, x):
         x = x.transpose(1, 2)
         maps = [self.pool(conv(x)).transpose(1, 2).flatten(2) for conv in self.convs]
-        return self.head(torch.tanh(torch.cat([lstm(m)[0].mean(1) for lstm, m in zip(self.lstms, maps, strict=True)], 1)))
+        return self.head(
+            torch.tanh(torch.cat([lstm(m)[0].mean(1) for lstm, m in zip(self.lstms, maps, strict=True)], 1))
+        )
 
 
 def block_group(channels: int, out: int, stride: int, factorised: bool) -> dict[str, tuple[nn.Module, str]]:
@@ -76,21 +86,37 @@ def block_group(channels: int, out: int, stride: int, factorised: bool) -> dict[
     if stride != 1 or channels != out:
         down = nn.Sequential(nn.Conv3d(channels, out, 1, stride, bias=False), nn.BatchNorm3d(out))
     ours = partial(ResidualBlock3d, channels, out, stride, factorised)
-    return {f"torchvision {kind} block": (BasicBlock(channels, out, builder, stride, down), ""),
-            "ours": (ours(), ""), f"ours, {LAST}": (ours(), LAST), f"ours, {BF16}": (ours(), BF16)}
+    return {
+        f"torchvision {kind} block": (BasicBlock(channels, out, builder, stride, down), ""),
+        "ours": (ours(), ""),
+        f"ours, {LAST}": (ours(), LAST),
+        f"ours, {BF16}": (ours(), BF16),
+    }
 
 
 def groups(quick: bool) -> dict[str, tuple[tuple[int, ...], dict[str, tuple[nn.Module, str]]]]:
     """Name -> (shape of the input, {row: (module, variant)}); the first row is the reference."""
     batch = 2 if quick else 16
     clip, sequence = (batch, 16, 3, 32, 32), (batch, 16, 128)
-    stacks = {"nn.GRU × 2": (nn.GRU(128, 128, 2, batch_first=True), ""), "ours, plain": (ResidualGRU(128, 128, 2, False), ""),
-              "ours, residual": (ResidualGRU(128, 128, 2), ""), f"ours, residual, {BF16}": (ResidualGRU(128, 128, 2), BF16)}
+    stacks = {
+        "nn.GRU × 2": (nn.GRU(128, 128, 2, batch_first=True), ""),
+        "ours, plain": (ResidualGRU(128, 128, 2, False), ""),
+        "ours, residual": (ResidualGRU(128, 128, 2), ""),
+        f"ours, residual, {BF16}": (ResidualGRU(128, 128, 2), BF16),
+    }
     cells = {"nn.GRU × 1": (nn.GRU(128, 128, batch_first=True), ""), "gru_cell, scanned": (Scan(128), "")}
-    gru = {"FrameCNN + nn.GRU": (TorchGRUModel(), ""), "SoraGRU, plain": (SoraGRU(residual=False), ""),
-           "SoraGRU": (SoraGRU(), ""), f"SoraGRU, {BF16}": (SoraGRU(), BF16)}
-    fusion = {"torch.nn parts": (TorchFusionModel(), ""), "SoraFusion": (SoraFusion(), ""),
-              f"SoraFusion, {LAST}": (SoraFusion(), LAST), f"SoraFusion, {BF16}": (SoraFusion(), BF16)}
+    gru = {
+        "FrameCNN + nn.GRU": (TorchGRUModel(), ""),
+        "SoraGRU, plain": (SoraGRU(residual=False), ""),
+        "SoraGRU": (SoraGRU(), ""),
+        f"SoraGRU, {BF16}": (SoraGRU(), BF16),
+    }
+    fusion = {
+        "torch.nn parts": (TorchFusionModel(), ""),
+        "SoraFusion": (SoraFusion(), ""),
+        f"SoraFusion, {LAST}": (SoraFusion(), LAST),
+        f"SoraFusion, {BF16}": (SoraFusion(), BF16),
+    }
     return {
         "gru stack 128": (sequence, stacks),
         "gru cell 128": (sequence, cells),
@@ -106,7 +132,9 @@ def passes(module: nn.Module, variant: str, x: torch.Tensor) -> tuple[Callable, 
     """A forward pass without a graph, and a training step's forward and backward pass."""
     if variant == LAST:
         module = module.to(memory_format=torch.channels_last_3d)
-        x = x if x.shape[2] == 3 else x.contiguous(memory_format=torch.channels_last_3d)  # clips are (B, T, 3, H, W)
+        x = (
+            x if x.shape[2] == 3 else x.contiguous(memory_format=torch.channels_last_3d)
+        )  # clips are (B, T, 3, H, W)
     cast = (lambda: torch.autocast(x.device.type, torch.bfloat16)) if variant == BF16 else nullcontext
 
     def run():
@@ -139,12 +167,16 @@ def measure(functions: list[Callable], rounds: int, device: str) -> list[tuple[f
         for k in range(len(functions)):
             i = (r + k) % len(functions)
             times[r][i] = seconds(functions[i], device)
-    return [(statistics.median(row[i] for row in times), statistics.median(row[i] / row[0] for row in times))
-            for i in range(len(functions))]
+    return [
+        (statistics.median(row[i] for row in times), statistics.median(row[i] / row[0] for row in times))
+        for i in range(len(functions))
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -160,7 +192,9 @@ def main() -> None:
             continue
         x = torch.rand(shape, device=args.device)
         functions = [passes(module.to(args.device), variant, x) for module, variant in rows.values()]
-        forward, both = (measure(list(side), args.rounds, args.device) for side in zip(*functions, strict=True))
+        forward, both = (
+            measure(list(side), args.rounds, args.device) for side in zip(*functions, strict=True)
+        )
         print(f"{name} {tuple(shape)}")
         for row, (f, fr), (b, br) in zip(rows, forward, both, strict=True):
             print(f"  {row:40s}{1e3 * f:11.2f}{fr:8.2f}{1e3 * b:11.2f}{br:8.2f}")

@@ -244,8 +244,8 @@ class PacketFile:
             if promised != held:
                 reason = f"its container promises {promised} frames and holds {held}"
                 raise VideoReadError(self.path, reason, RECODE)
-        if not packets or any(p.is_corrupt for p in packets):
-            raise VideoReadError(self.path, "its video packets are missing or marked as corrupt", RECODE)
+        if not packets:
+            raise VideoReadError(self.path, "its video track is empty", RECODE)
 
     @property
     def codec(self) -> str:

@@ -40,7 +40,7 @@ def normalize(clip: Float[Tensor, "*batch 3 height width"], mean=IMAGENET_MEAN, 
 
 def denormalize(clip: Float[Tensor, "*batch 3 height width"], mean=IMAGENET_MEAN, std=IMAGENET_STD) -> Tensor:
     """Undo :func:`normalize`. Derived in chapter 02."""
-    mean, std = (clip.new_tensor(v).view(3, 1, 1) for v in (mean, std))
+    mean, std = (torch.as_tensor(v, dtype=clip.dtype, device=clip.device).view(3, 1, 1) for v in (mean, std))
     return clip * std + mean
 
 

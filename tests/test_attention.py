@@ -152,6 +152,12 @@ def test_heads_must_divide_the_width(n):
         MultiHeadAttention(12, n)
 
 
+def test_one_head_is_plain_attention():
+    layer, x = MultiHeadAttention(8, 1), torch.randn(2, 5, 8)
+    q, k, v = (part[:, None] for part in layer.qkv(x).chunk(3, -1))
+    torch.testing.assert_close(layer(x), layer.out(naive_attention(q, k, v)[:, 0]))
+
+
 def pair(dim=12, n=3, bias=True):
     """Our attention and torch's, with the same weights."""
     ours, theirs = (

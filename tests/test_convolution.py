@@ -180,7 +180,10 @@ def test_residual_block_equals_torchvision(factorised, builder, channels, stride
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: causal_conv1d(torch.zeros(1, 2, 9), torch.zeros(4, 3, 3)), "2 channels; its weights expect 3"),
+        (
+            lambda: causal_conv1d(torch.zeros(1, 2, 9), torch.zeros(4, 3, 3)),
+            "2 channels; its weights expect 3",
+        ),
         (lambda: causal_conv1d(torch.zeros(1, 3, 2), torch.zeros(4, 3, 3)), "2 frames for a kernel of 3"),
         (lambda: CausalConv1d(3, 4, causal=False)(torch.zeros(1, 3, 2)), "2 frames for a kernel of 3"),
         (lambda: CausalConv1d(3, 4, 2, 1, causal=False), "lopsided"),

@@ -148,8 +148,8 @@ def test_kinetics(tmp_path, caplog):
 def test_something_something(tmp_path):
     """Labels are sentences numbered by text, not in order; templates carry their placeholders in brackets."""
     labels, train, test = (tmp_path / f"{name}.json" for name in ("labels", "train", "test"))
-    labels.write_text(json.dumps({"Tearing something just a little bit": "2", "Approaching something with your camera": "0",
-                                  "Putting something next to something": "1"}))  # fmt: skip
+    labels.write_text(json.dumps({"Approaching something with your camera": "10", "Tearing something just a little bit": "2",
+                                  "Putting something next to something": "9"}))  # fmt: skip
     train.write_text(json.dumps([
         {"id": "78687", "label": "putting a cup next to a pen", "template": "Putting [something] next to [something]",
          "placeholders": ["a cup", "a pen"]},
@@ -157,8 +157,8 @@ def test_something_something(tmp_path):
          "placeholders": ["paper"]}]))  # fmt: skip
     test.write_text(json.dumps([{"id": "1420"}]))
     found = something_something(tmp_path, train, labels)
-    assert found.classes[0] == "Approaching something with your camera" and len(found.classes) == 3
-    assert _relative(found, tmp_path) == [("78687.webm", 1), ("42326.webm", 2)]
+    assert found.classes[2] == "Approaching something with your camera" and len(found.classes) == 3
+    assert _relative(found, tmp_path) == [("78687.webm", 1), ("42326.webm", 0)]
     assert _relative(something_something(tmp_path, test, labels), tmp_path) == [("1420.webm", -1)]
     train.write_text(json.dumps([{"id": "1", "template": "Eating [something]"}]))
     with pytest.raises(ValueError, match="'Eating something'"):

@@ -219,9 +219,8 @@ def test_intra_coding_commutes_with_reversal_and_ordinary_coding_does_not(tmp_pa
 def test_spec_intra_reaches_the_encoder(tmp_path):
     spec = MotionSpec(train=2, val=0, test=0, intra=True)
     path = load(spec, "train", tmp_path, progress=False).files[1]
-    clip = read_video(path)
-    back = read_video(write_video(tmp_path / "back.mp4", render(spec, "train", 1)[0][::-1], intra=True))
-    assert np.array_equal(clip[::-1], back)
+    frames = render(spec, "train", 1)[0]
+    assert path.read_bytes() == write_video(tmp_path / "same.mp4", frames, spec.rate, intra=True).read_bytes()
 
 
 def test_manifest_describes_every_file(small):

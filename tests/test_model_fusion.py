@@ -90,8 +90,12 @@ def test_evaluation_is_deterministic_and_state_dict_round_trips():
 
 @pytest.mark.parametrize(
     ("shape", "words"),
-    [((1, 8, 1, 16, 16), "time, 3, height"), ((8, 3, 16, 16), "time, 3, height"), ((1, 4, 3, 16, 16), "4 frames of 16×16 .* 5³"),
-     ((1, 8, 3, 4, 16), "8 frames of 4×16 .* 5³")],
+    [
+        ((1, 8, 1, 16, 16), "time, 3, height"),
+        ((8, 3, 16, 16), "time, 3, height"),
+        ((1, 4, 3, 16, 16), "4 frames of 16×16 .* 5³"),
+        ((1, 8, 3, 4, 16), "8 frames of 4×16 .* 5³"),
+    ],
 )
 def test_bad_input_is_one_clear_sentence(shape, words):
     with pytest.raises(ValueError, match=words):

@@ -53,6 +53,18 @@ def test_residual_block_adds_its_input():
     torch.testing.assert_close(block(x), x.relu())
 
 
+def parameters(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+def test_frame_parameters_are_those_counted_by_hand():
+    kernels = 9 * (3 * 16 + 16 * 32 + 32 * 64)  # no biases: batch norm would take them out again
+    norms = 2 * (16 + 32 + 64)
+    assert parameters(FrameCNN()) == kernels + norms + 64 * 4 * 4 * 128 + 128
+    blocks = sum(2 * (9 * width * width + 2 * width) for width in (16, 32, 64))
+    assert parameters(FrameCNN(residual=True)) == parameters(FrameCNN()) + blocks
+
+
 def test_frame_errors():
     with pytest.raises(ValueError, match=r"expected \(batch, time, 3, height, width\)"):
         FrameCNN()(torch.zeros(6, 3, 32, 32))
@@ -87,6 +99,23 @@ def test_without_position_the_model_ties_a_clip_and_its_reversal(decoder_depth, 
     if words:
         model.start_words(x)
     torch.testing.assert_close(model.embed(x), model.embed(x.flip(1)), atol=1e-10, rtol=0)
+
+
+def test_parts_can_be_left_out():
+    whole, no_decoder = parameters(SoraTransformer()), parameters(SoraTransformer(decoder_depth=0))
+    block = 12 * 64 * 64 + 13 * 64  # qkv, out and feed-forward with their biases, and two norms
+    assert parameters(SoraTransformer(depth=3)) == whole + block
+    assert whole - no_decoder == block + 4 * 64 * 64 + 6 * 64 + 4 * 64 + 2 * 64  # cross-attention, queries, norm
+    assert parameters(SoraTransformer(position="learned")) == whole + 64 * 64
+    assert parameters(SoraTransformer(words=0)) == whole  # the codebook is averaged, not trained
+
+
+def test_nothing_is_dropped_unless_asked_for():
+    tokens = torch.randn(2, 6, 16)
+    for dropout in (0.0, 0.5):
+        model = small(dropout=dropout) if dropout else small()
+        same = [torch.equal(part(tokens), part(tokens)) for part in (model.encoder, model.decoder)]
+        assert same == [not dropout] * 2
 
 
 def test_position_after_the_encoder_is_seen_by_the_decoder_only():

@@ -23,7 +23,12 @@ from sora_nb.layers.recurrent import (
     time_mask,
 )
 
-POOLS = {"mean": pool_mean, "max": pool_max, "last": pool_last, "attention": lambda x, n=None: pool_attention(x, x[0, 0], n)}
+POOLS = {
+    "mean": pool_mean,
+    "max": pool_max,
+    "last": pool_last,
+    "attention": lambda x, n=None: pool_attention(x, x[0, 0], n),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +44,9 @@ def double(module: nn.Module) -> nn.Module:
 
 
 def gradients(output, inputs):
-    return torch.autograd.grad((output * torch.linspace(-1, 1, output.numel()).to(output).view_as(output)).sum(), inputs)
+    return torch.autograd.grad(
+        (output * torch.linspace(-1, 1, output.numel()).to(output).view_as(output)).sum(), inputs
+    )
 
 
 def test_gru_scan_equals_nn_gru_in_value_and_gradient():
@@ -56,7 +63,11 @@ def test_gru_scan_equals_nn_gru_in_value_and_gradient():
 
 def test_lstm_scan_equals_nn_lstm_in_value_and_gradient():
     lstm = double(nn.LSTM(5, 7, batch_first=True))
-    x, h, c = torch.randn(3, 6, 5).double().requires_grad_(), torch.randn(3, 7).double(), torch.randn(3, 7).double()
+    x, h, c = (
+        torch.randn(3, 6, 5).double().requires_grad_(),
+        torch.randn(3, 7).double(),
+        torch.randn(3, 7).double(),
+    )
     ours, last = scan(partial(lstm_cell, weights=lstm.all_weights[0]), x, (h, c))
     theirs, theirs_last = lstm(x, (h[None], c[None]))
     assert_close(ours, theirs)
@@ -84,7 +95,12 @@ def test_gru_cell_module_equals_nn_gru_cell():
 def test_cho_resets_before_the_product_and_torch_after():
     """With U a swap of two units and only unit 0 reset, Cho's form hides unit 0's past and torch's form unit 1's."""
     hidden, off, on = 2, -50.0, 50.0
-    weights = (torch.zeros(6, 1), torch.zeros(6, 2), torch.tensor([off, on, off, off, 0.0, 0.0]), torch.zeros(6))
+    weights = (
+        torch.zeros(6, 1),
+        torch.zeros(6, 2),
+        torch.tensor([off, on, off, off, 0.0, 0.0]),
+        torch.zeros(6),
+    )
     weights[1][4:] = torch.tensor([[0.0, 1.0], [1.0, 0.0]])  # candidate reads the other unit
     h, x = torch.tensor([[0.3, 0.9]]), torch.zeros(1, 1)
     assert_close(gru_cell(x, h, weights, "cho"), torch.tanh(torch.tensor([[0.9, 0.0]])))
@@ -117,6 +133,12 @@ def test_residual_stack_is_the_identity_when_its_layers_are_silent():
             nn.init.zeros_(p)
     x = torch.randn(2, 5, 6)
     assert_close(stack(x)[0], x)
+
+
+def test_residual_layer_reads_a_normalised_copy():
+    """What a layer adds does not change with the scale of its input."""
+    stack, x = ResidualGRU(6, 6, 1), torch.randn(2, 5, 6)
+    assert_close(stack(100 * x)[0] - 100 * x, stack(x)[0] - x, rtol=1e-3, atol=1e-3)
 
 
 def test_residual_keeps_the_gradient_to_early_frames_in_a_deep_stack():
@@ -156,7 +178,9 @@ def test_lengths_give_what_each_sequence_gives_alone(residual):
 @given(lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4), seed=st.integers(0, 99))
 @pytest.mark.parametrize("name", POOLS)
 def test_pooling_ignores_padding_and_equals_pooling_alone(name, lengths, seed):
-    x = torch.randn(len(lengths), 6, 3, generator=torch.Generator().manual_seed(seed)) - 2  # negative: a 0 would win a max
+    x = (
+        torch.randn(len(lengths), 6, 3, generator=torch.Generator().manual_seed(seed)) - 2
+    )  # negative: a 0 would win a max
     pooled = POOLS[name](x, torch.tensor(lengths))
     for i, n in enumerate(lengths):
         alone = x[i : i + 1, :n]
@@ -175,10 +199,18 @@ def test_pooling_on_known_numbers(name):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: gru_cell(torch.zeros(1, 3), torch.zeros(1, 4), GRUCell(3, 4)._parameters.values(), "keras"), 'form="keras"'),
+        (
+            lambda: gru_cell(
+                torch.zeros(1, 3), torch.zeros(1, 4), GRUCell(3, 4)._parameters.values(), "keras"
+            ),
+            'form="keras"',
+        ),
         (lambda: GRUCell(3, 4)(torch.zeros(1, 5), torch.zeros(1, 4)), "x of width 5"),
         (lambda: GRUCell(3, 4)(torch.zeros(1, 3), torch.zeros(1, 2)), "h of width 2"),
-        (lambda: lstm_cell(torch.zeros(1, 3), (torch.zeros(1, 4),) * 2, nn.GRU(3, 4).all_weights[0]), "4 gates"),
+        (
+            lambda: lstm_cell(torch.zeros(1, 3), (torch.zeros(1, 4),) * 2, nn.GRU(3, 4).all_weights[0]),
+            "4 gates",
+        ),
         (lambda: ResidualGRU(3, 4)(torch.zeros(1, 2, 5)), "dim=3"),
         (lambda: ResidualGRU(3, 4, 0), "depth=0"),
         (lambda: ResidualGRU(3, 4)(torch.zeros(1, 2, 3), torch.tensor([3])), "1 to 2"),

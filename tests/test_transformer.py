@@ -3,7 +3,14 @@ import torch
 from torch import nn
 
 from sora_nb.layers.position import rotary_angles, sinusoidal
-from sora_nb.layers.transformer import Decoder, DecoderBlock, DividedBlock, Encoder, EncoderBlock
+from sora_nb.layers.transformer import (
+    Decoder,
+    DecoderBlock,
+    DividedBlock,
+    Encoder,
+    EncoderBlock,
+    FeedForward,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -166,3 +173,23 @@ def test_dropout_reaches_both_branches():
     x, memory = torch.randn(2, 5, 16), torch.randn(2, 4, 16)
     torch.testing.assert_close(EncoderBlock(16, 4, dropout=1.0)(x), x)
     torch.testing.assert_close(DecoderBlock(16, 4, dropout=1.0)(x, memory), x)
+
+
+def test_one_query_is_enough():
+    assert Decoder(16, 1, 4, queries=1)(torch.randn(2, 5, 16)).shape == (2, 1, 16)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [FeedForward, EncoderBlock, DecoderBlock, DividedBlock, Encoder, Decoder],
+    ids=lambda make: make.__name__,
+)
+def test_nothing_is_dropped_unless_asked_for(make):
+    sizes = {FeedForward: (16,), Encoder: (16, 2, 4), Decoder: (16, 1, 4, 3)}.get(make, (16, 4))
+    layer, x = make(*sizes), torch.randn(2, 3, 4, 16) if make is DividedBlock else torch.randn(2, 5, 16)
+    inputs = (x, torch.randn(2, 4, 16)) if make is DecoderBlock else (x,)
+    assert torch.equal(layer.train()(*inputs), layer.eval()(*inputs))
+
+
+def test_feed_forward_is_four_times_as_wide_inside():
+    assert FeedForward(16)[0].out_features == 64 and FeedForward(16, hidden=20)[0].out_features == 20

@@ -6,9 +6,12 @@ No torch in here: worker processes import this module, and torch would cost each
 import hashlib
 import json
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import joblib
@@ -186,9 +189,25 @@ def _parallel(function: Callable, jobs: list, workers: int | None, *args) -> Ite
     workers = min(workers or joblib.cpu_count(), len(chunks) // 4 or 1)  # a process takes seconds to start
     if workers == 1:
         return (function(*args, chunk) for chunk in chunks)
-    # Idle workers leave after 20 s, so those of a killed run do too.
-    pool = joblib.Parallel(workers, "loky", return_as="generator_unordered", batch_size=1, idle_worker_timeout=20)
-    return pool(joblib.delayed(function)(*args, chunk) for chunk in chunks)
+    pool = joblib.Parallel(workers, return_as="generator_unordered", batch_size=1)
+    return pool(joblib.delayed(_in_worker)(os.getpid(), function, *args, chunk) for chunk in chunks)
+
+
+def _in_worker(parent: int, function: Callable, *args) -> list | int:
+    _watch(parent)
+    return function(*args)
+
+
+@lru_cache
+def _watch(parent: int) -> None:
+    """Leave when the parent is gone: joblib's workers outlive a killed notebook for ever."""
+
+    def leave() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=leave, daemon=True).start()
 
 
 def _write_text(path: Path, text: str) -> None:

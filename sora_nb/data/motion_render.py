@@ -26,6 +26,8 @@ BACKGROUNDS = ("astronaut", "brick", "camera", "chelsea", "clock", "coffee", "co
 DIGIT_CUTS = (0.0, 0.6, 0.8, 1.0)
 PHOTO_CUTS = (0.0, 0.5, 0.75, 1.0)
 SMALLEST = 0.25  # the narrowest share of a photograph
+SIDES = {1: ((0.46, 0.6), (0.7, 0.95)), 2: ((0.32, 0.44), (0.55, 0.75))}  # of a digit; the second where it shrinks
+ROAM = {1: 0.12, 2: 0.3}  # how far from the middle a motion may take place
 DRIFT = 0.06  # how far a digit that moves left or right may stray up or down, and the reverse
 GLYPH = 40  # a digit image of 8×8 is enlarged to this side once, smoothly
 VISIBLE = 0.1  # a digit less opaque than this has no box
@@ -86,17 +88,17 @@ def _colour(rng: np.random.Generator) -> list[float]:
     return list(colorsys.hsv_to_rgb(rng.random(), _uniform(rng, 0, 0.6), _uniform(rng, 0.85, 1)))
 
 
-def _sample_motion(rng: np.random.Generator, pair: int) -> dict:
+def _sample_motion(rng: np.random.Generator, pair: int, level: int) -> dict:
     """Size, place and extent of one of the six motions, in the direction of the odd class."""
-    big = pair == 2
-    side = _uniform(rng, 0.7, 0.95) if big else _uniform(rng, 0.46, 0.6)
-    low, high = ((0.36, 0.5), (0.36, 0.5), (0.25, 0.45), (120, 220), (1, 1), (0.36, 0.5))[pair]
+    side = _uniform(rng, *SIDES[level][pair == 2])  # what shrinks or grows is bigger to begin with
+    share = ((0.36, 0.5), (0.25, 0.45)) if level == 1 else ((0.3, 0.5), (0.3, 0.5))
+    low, high = (share[0], share[0], share[1], (120, 220), (1, 1), share[0])[pair]
     extent, axis, tilt = _uniform(rng, low, high), _uniform(rng, -30, 30), _uniform(rng, -15, 15)
     apart = (extent * np.cos(np.radians(axis)), extent * abs(np.sin(np.radians(axis))))
     spread = {0: (extent, DRIFT), 1: (DRIFT, extent), 5: apart}.get(pair, (0, 0))
     centre = []
     for reach in spread:
-        room = min(0.12, max(0.03, 0.5 - reach / 2 - 0.4 * side))
+        room = min(ROAM[level], max(0.03, 0.5 - reach / 2 - 0.4 * side))
         centre.append(0.5 + _uniform(rng, -room, room))
     return dict(side=side, extent=extent, axis=axis, tilt=tilt, centre=centre,
                 drift=_uniform(rng, -DRIFT, DRIFT), gamma=2 ** _uniform(rng, -0.7, 0.7),
@@ -113,7 +115,7 @@ def sample(
         label: Class, an index into ``CLASSES``.
         split: Which digit images and photograph regions may be used.
         level: 1, a still and dark background; 2, adds pan, flicker, a second digit that stands still (p = 0.6),
-            a motion that fills only part of the clip, and lower contrast.
+            a motion that fills only part of the clip, smaller digits anywhere in the frame, and lower contrast.
         background: "photo" or "black".
 
     Returns:
@@ -122,7 +124,7 @@ def sample(
     """
     digits = digit_range(split)
     params = dict(label=label, split=split, level=level, image=digits[_pick(rng, len(digits))],
-                  **_sample_motion(rng, label // 2), colour=_colour(rng), opacity=1.0, window=[0.0, 1.0])
+                  **_sample_motion(rng, label // 2, level), colour=_colour(rng), opacity=1.0, window=[0.0, 1.0])
     name = BACKGROUNDS[_pick(rng, len(BACKGROUNDS))]
     params |= dict(photo=name if background == "photo" else None, zoom=_uniform(rng, 0.55, 0.85),
                    corner=[float(rng.random()), float(rng.random())], gain=_uniform(rng, 0.4, 0.65))

@@ -69,9 +69,8 @@ def attention(
     Raises:
         ValueError: for a mask of wrong shape or dtype, or `causal` with unequal lengths.
     """
-    only_causal = (
-        causal and mask is None and q.shape[-2] == k.shape[-2]
-    )  # then the kernel needs no mask at all
+    # Causal attention alone needs no mask in memory, and the kernel skips the future half of the work.
+    only_causal = causal and mask is None and q.shape[-2] == k.shape[-2]  # no mutate
     return F.scaled_dot_product_attention(
         q,
         k,

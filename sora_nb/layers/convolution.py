@@ -40,7 +40,9 @@ class CausalConv1d(nn.Conv1d):
         super().__init__(channels, out, kernel, dilation=dilation)
         self.causal, self.context = causal, (kernel - 1) * dilation
         if not causal and self.context % 2:
-            raise ValueError(f"An acausal convolution pads both sides alike; kernel {kernel} × dilation {dilation} is lopsided.")
+            raise ValueError(
+                f"An acausal convolution pads both sides alike; kernel {kernel} × dilation {dilation} is lopsided."
+            )
 
     def forward(self, x: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch out time"]:
         if self.causal:
@@ -51,7 +53,9 @@ class CausalConv1d(nn.Conv1d):
     def step(self, x: Float[Tensor, "batch channels"], past: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Take one frame and the (k − 1)·d frames before it; return the output frame and the new past."""
         if not self.causal:
-            raise ValueError("An acausal convolution cannot stream, its output needs frames to come; build it with causal=True.")
+            raise ValueError(
+                "An acausal convolution cannot stream, its output needs frames to come; build it with causal=True."
+            )
         past = x.new_zeros(*x.shape, self.context) if past is None else past
         window = torch.cat([past, x[..., None]], -1)  # (B, C, (k-1)d + 1)
         return F.conv1d(window, self.weight, self.bias, dilation=self.dilation)[..., 0], window[..., 1:]
@@ -64,7 +68,15 @@ class TemporalBlock(nn.Module):
     block can compute, and is left out. Layout (B, C, T), as in ``nn.Conv1d``. Derived in chapter 10.
     """
 
-    def __init__(self, channels: int, out: int, kernel: int = 3, dilation: int = 1, dropout: float = 0.0, causal: bool = True):
+    def __init__(
+        self,
+        channels: int,
+        out: int,
+        kernel: int = 3,
+        dilation: int = 1,
+        dropout: float = 0.0,
+        causal: bool = True,
+    ):
         super().__init__()
         self.conv1 = CausalConv1d(channels, out, kernel, dilation, causal)
         self.conv2 = CausalConv1d(out, out, kernel, dilation, causal)
@@ -99,7 +111,9 @@ class TCN(nn.Module):
     Derived in chapter 10.
     """
 
-    def __init__(self, dim: int, hidden: int, levels: int, kernel: int = 3, dropout: float = 0.0, causal: bool = True):
+    def __init__(
+        self, dim: int, hidden: int, levels: int, kernel: int = 3, dropout: float = 0.0, causal: bool = True
+    ):
         super().__init__()
         self.kernel = kernel
         widths = [dim] + [hidden] * levels
@@ -127,7 +141,9 @@ class TCN(nn.Module):
             x = block(x)
         return x.mT  # (B, H, T) -> (B, T, H)
 
-    def step(self, x: Float[Tensor, "batch dim"], state: list | None = None) -> tuple[Float[Tensor, "batch hidden"], list]:
+    def step(
+        self, x: Float[Tensor, "batch dim"], state: list | None = None
+    ) -> tuple[Float[Tensor, "batch hidden"], list]:
         """Take one frame; return its output, equal to that of :meth:`forward`, and the new state. Used in chapter 20."""
         states = [(None, None)] * len(self.blocks) if state is None else state
         new = []
@@ -176,11 +192,15 @@ class CausalConv3d(nn.Conv3d):
         causal: bool = True,
     ):
         (k, side), (s, hop) = kernel, stride
-        super().__init__(channels, out, (k, side, side), (s, hop, hop), (0, side // 2, side // 2), (dilation, 1, 1))
+        super().__init__(
+            channels, out, (k, side, side), (s, hop, hop), (0, side // 2, side // 2), (dilation, 1, 1)
+        )
         total = (k - 1) * dilation + 1 - s
         self.time_padding = (total, 0) if causal else ((total + 1) // 2, total // 2)
 
-    def forward(self, x: Float[Tensor, "batch channels time height width"]) -> Float[Tensor, "batch out t h w"]:
+    def forward(
+        self, x: Float[Tensor, "batch channels time height width"]
+    ) -> Float[Tensor, "batch out t h w"]:
         _check(x, self.in_channels, "CausalConv3d")
         return super().forward(F.pad(x, (0, 0, 0, 0, *self.time_padding)))
 
@@ -222,9 +242,13 @@ class ResidualBlock3d(nn.Module):
         self.conv2, self.norm2 = _conv3(out, out, 1, factorised), nn.BatchNorm3d(out)
         self.channels, self.shortcut = channels, nn.Identity()
         if stride != 1 or channels != out:
-            self.shortcut = nn.Sequential(nn.Conv3d(channels, out, 1, stride, bias=False), nn.BatchNorm3d(out))
+            self.shortcut = nn.Sequential(
+                nn.Conv3d(channels, out, 1, stride, bias=False), nn.BatchNorm3d(out)
+            )
 
-    def forward(self, x: Float[Tensor, "batch channels time height width"]) -> Float[Tensor, "batch out t h w"]:
+    def forward(
+        self, x: Float[Tensor, "batch channels time height width"]
+    ) -> Float[Tensor, "batch out t h w"]:
         _check(x, self.channels, "ResidualBlock3d")
         y = F.relu(self.norm1(self.conv1(x)), inplace=True)  # (B, C, T, H, W) -> (B, out, T/s, H/s, W/s)
         y = self.norm2(self.conv2(y))
@@ -240,6 +264,10 @@ def _conv3(channels: int, out: int, stride: int, factorised: bool) -> nn.Module:
 
 def _check(x: Tensor, channels: int, name: str, kernel: int = 1) -> None:
     if x.shape[1] != channels:
-        raise ValueError(f"{name} got {x.shape[1]} channels; its weights expect {channels} on axis 1 of {tuple(x.shape)}.")
+        raise ValueError(
+            f"{name} got {x.shape[1]} channels; its weights expect {channels} on axis 1 of {tuple(x.shape)}."
+        )
     if x.shape[2] < kernel:
-        raise ValueError(f"{name} got a clip of {x.shape[2]} frames for a kernel of {kernel}; give a longer clip or a smaller kernel.")
+        raise ValueError(
+            f"{name} got a clip of {x.shape[2]} frames for a kernel of {kernel}; give a longer clip or a smaller kernel."
+        )

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-Weights = tuple[Tensor, Tensor, Tensor, Tensor]  # input, hidden, input bias, hidden bias: the order of nn.GRU.all_weights
+Weights = tuple[
+    Tensor, Tensor, Tensor, Tensor
+]  # input, hidden, input bias, hidden bias: the order of nn.GRU.all_weights
 
 
 def gru_cell(
@@ -34,7 +36,9 @@ def gru_cell(
     Derived in chapter 08.
     """
     if form not in ("torch", "cho"):
-        raise ValueError(f'gru_cell got form="{form}"; choose "torch" (reset after the product) or "cho" (before it).')
+        raise ValueError(
+            f'gru_cell got form="{form}"; choose "torch" (reset after the product) or "cho" (before it).'
+        )
     _check_cell("gru_cell", x, h, weights, gates=3)
     w, u, b, c = weights
     xr, xz, xn = F.linear(x, w, b).chunk(3, -1)  # (B, D) -> 3 × (B, H)
@@ -76,7 +80,9 @@ def lstm_cell(
     return torch.sigmoid(o) * torch.tanh(c), c
 
 
-def scan(cell: Callable, x: Float[Tensor, "batch time dim"], state) -> tuple[Float[Tensor, "batch time hidden"], object]:
+def scan(
+    cell: Callable, x: Float[Tensor, "batch time dim"], state
+) -> tuple[Float[Tensor, "batch time hidden"], object]:
     """Run ``state = cell(x_t, state)`` over time; return every h and the last state.
 
     A state is h itself or a tuple that starts with h. Derived in chapter 08.
@@ -95,7 +101,9 @@ class GRUCell(nn.GRUCell):
         super().__init__(dim, hidden)
         self.form = form
 
-    def forward(self, x: Float[Tensor, "batch dim"], h: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch hidden"]:
+    def forward(
+        self, x: Float[Tensor, "batch dim"], h: Float[Tensor, "batch hidden"]
+    ) -> Float[Tensor, "batch hidden"]:
         return gru_cell(x, h, (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh), self.form)
 
 
@@ -140,7 +148,9 @@ class ResidualGRU(nn.Module):
             ValueError: the width differs from ``dim``, or lengths are not within 1..T.
         """
         if x.shape[-1] != self.dim:
-            raise ValueError(f"ResidualGRU got features of width {x.shape[-1]}; it was built with dim={self.dim}.")
+            raise ValueError(
+                f"ResidualGRU got features of width {x.shape[-1]}; it was built with dim={self.dim}."
+            )
         x, last = self.project(x), []  # (B, T, D) -> (B, T, H)
         states = [None] * len(self.layers) if state is None else [h[None] for h in state]  # each (1, B, H)
         mask = None if lengths is None else time_mask(lengths, x.shape[1])[..., None].to(x)  # (B, T, 1)
@@ -167,11 +177,15 @@ def time_mask(lengths: Int[Tensor, "batch"], time: int) -> Bool[Tensor, "batch t
     Derived in chapter 08.
     """
     if lengths.min() < 1 or lengths.max() > time:
-        raise ValueError(f"lengths run from {lengths.min()} to {lengths.max()}; the sequences allow 1 to {time}.")
+        raise ValueError(
+            f"lengths run from {lengths.min()} to {lengths.max()}; the sequences allow 1 to {time}."
+        )
     return torch.arange(time, device=lengths.device) < lengths[:, None]  # (B, T)
 
 
-def pool_mean(x: Float[Tensor, "batch time dim"], lengths: Tensor | None = None) -> Float[Tensor, "batch dim"]:
+def pool_mean(
+    x: Float[Tensor, "batch time dim"], lengths: Tensor | None = None
+) -> Float[Tensor, "batch dim"]:
     """Mean over the valid frames. Derived in chapter 08."""
     if lengths is None:
         return x.mean(1)  # (B, T, D) -> (B, D)
@@ -185,7 +199,9 @@ def pool_max(x: Float[Tensor, "batch time dim"], lengths: Tensor | None = None) 
     return x.amax(1)  # (B, T, D) -> (B, D)
 
 
-def pool_last(x: Float[Tensor, "batch time dim"], lengths: Tensor | None = None) -> Float[Tensor, "batch dim"]:
+def pool_last(
+    x: Float[Tensor, "batch time dim"], lengths: Tensor | None = None
+) -> Float[Tensor, "batch dim"]:
     """The last valid frame. Derived in chapter 08."""
     if lengths is None:
         return x[:, -1]
@@ -214,7 +230,12 @@ def _run(layer: nn.GRU, x: Tensor, h: Tensor | None, lengths: Tensor | None) -> 
 
 def _check_cell(name: str, x: Tensor, h: Tensor, weights: Weights, gates: int) -> None:
     w, u = weights[:2]
-    if x.shape[-1] != w.shape[1] or h.shape[-1] != u.shape[1] or len(w) != gates * u.shape[1] or len(u) != len(w):
+    if (
+        x.shape[-1] != w.shape[1]
+        or h.shape[-1] != u.shape[1]
+        or len(w) != gates * u.shape[1]
+        or len(u) != len(w)
+    ):
         raise ValueError(
             f"{name} got x of width {x.shape[-1]} and h of width {h.shape[-1]}; the weights {tuple(w.shape)} and "
             f"{tuple(u.shape)} expect {w.shape[1]} and {u.shape[1]}, with {gates} gates in the rows."

@@ -9,16 +9,14 @@ from torch.nn import functional as F
 
 from sora_nb.layers.convolution import CausalConv3d
 
-
-# Pixels of about zero mean and unit size. Without this, or with ReLU for SiLU, training takes several times as many steps.
+# Pixels of about zero mean and unit size: raw ones share a large mean, which is learned first and slows down the rest.
 GREY, SCALE = 0.5, 4.0
 
 
 class CausalBlock(nn.Module):
     r"""A dilated causal convolution over time and a pointwise one, with a shortcut: :math:`x + F(x)`.
 
-    The strided convolutions around it mix space; kernels of 3³ here cost a third more time and reconstructed no better.
-    Derived in chapter 10.
+    It is a TCN's step at every place of the map; the strided convolutions around it mix space. Derived in chapter 10.
     """
 
     def __init__(self, width: int, dilation: int):
@@ -26,16 +24,19 @@ class CausalBlock(nn.Module):
         self.conv1 = CausalConv3d(width, width, (3, 1), dilation=dilation)
         self.conv2 = nn.Conv3d(width, width, 1)
 
-    def forward(self, x: Float[Tensor, "batch width time height width"]) -> Float[Tensor, "batch width time height width"]:
+    def forward(
+        self, x: Float[Tensor, "batch width time height width"]
+    ) -> Float[Tensor, "batch width time height width"]:
         return x + self.conv2(F.silu(self.conv1(F.silu(x))))
 
 
 class SoraAutoencoder(nn.Module):
     """Encode a clip into one small vector for every four frames, and decode it again.
 
-    Convolutions halve height, width and time twice each; residual blocks with dilations 1, 2, 4 stand before the last
-    of them; a linear map of a whole frame of features gives the code. The decoder mirrors it. Everything is causal in groups of four frames: vector j sees the frames up
-    to 4j + 3 and the frames from 4j are decoded from the vectors up to j, so that a stream can be coded as it comes.
+    Convolutions halve height, width and time twice each; residual blocks with dilations 1, 2, 4 stand before the
+    last of them; a linear map of a whole frame of features gives the code. The decoder mirrors it. Everything is
+    causal in groups of four frames: vector j sees the frames up to 4j + 3, and the frames from 4j on are decoded from
+    the vectors up to j, so that a stream can be coded as it comes.
 
     Args:
         code: numbers a vector; 16 frames make 4 vectors, so that the default of 16 is the article's code of 64.
@@ -51,7 +52,9 @@ class SoraAutoencoder(nn.Module):
     def __init__(self, code: int = 16, size: int = 16, width: int = 32, channels: int = 3):
         super().__init__()
         if size % 4:
-            raise ValueError(f"SoraAutoencoder got size={size}; the frames are halved twice, give a multiple of 4.")
+            raise ValueError(
+                f"SoraAutoencoder got size={size}; the frames are halved twice, give a multiple of 4."
+            )
         self.shape, wide, cells = (channels, size, size), 2 * width, (size // 4) ** 2
         self.encoder = nn.Sequential(
             CausalConv3d(channels, width, stride=(1, 2)),
@@ -80,14 +83,18 @@ class SoraAutoencoder(nn.Module):
         for module in self.modules():
             if isinstance(module, (nn.Conv3d, nn.ConvTranspose3d)):
                 taps = module.weight[0, 0].numel()
-                seen = taps // math.prod(module.stride) if isinstance(module, Upsample) else taps  # by one output
+                seen = (
+                    taps // math.prod(module.stride) if isinstance(module, Upsample) else taps
+                )  # by one output
                 nn.init.normal_(module.weight, std=(2 / (module.in_channels * seen)) ** 0.5)
                 nn.init.zeros_(module.bias)
         for module in self.modules():
             if isinstance(module, CausalBlock):
                 nn.init.zeros_(module.conv2.weight)
 
-    def encode(self, clips: Float[Tensor, "batch time channels height width"]) -> Float[Tensor, "batch steps code"]:
+    def encode(
+        self, clips: Float[Tensor, "batch time channels height width"]
+    ) -> Float[Tensor, "batch steps code"]:
         """Return one code vector for every four frames.
 
         Raises:
@@ -101,7 +108,9 @@ class SoraAutoencoder(nn.Module):
         x = self.encoder(SCALE * (clips - GREY).transpose(1, 2))  # (B, T, C, H, W) -> (B, W, T/4, H/4, W/4)
         return self.to_code(rearrange(x, "b c t h w -> b t (c h w)"))
 
-    def decode(self, code: Float[Tensor, "batch steps code"]) -> Float[Tensor, "batch time channels height width"]:
+    def decode(
+        self, code: Float[Tensor, "batch steps code"]
+    ) -> Float[Tensor, "batch time channels height width"]:
         """Return the clip that a code stands for; values are near [0, 1] but not clipped to it.
 
         Raises:
@@ -128,4 +137,6 @@ class Upsample(nn.ConvTranspose3d):
     def __init__(self, channels: int, out: int, factor: tuple[int, int]):
         time, space = factor
         kernel = 2 * space if space > 1 else 1
-        super().__init__(channels, out, (time, kernel, kernel), (time, space, space), (0, space // 2, space // 2))
+        super().__init__(
+            channels, out, (time, kernel, kernel), (time, space, space), (0, space // 2, space // 2)
+        )

@@ -86,7 +86,9 @@ class SoraFusion(nn.Module):
 
     def _check(self, clips: Tensor) -> None:
         if clips.ndim != 5 or clips.shape[2] != 3:
-            raise ValueError(f"SoraFusion got clips of shape {tuple(clips.shape)}; it expects (batch, time, 3, height, width).")
+            raise ValueError(
+                f"SoraFusion got clips of shape {tuple(clips.shape)}; it expects (batch, time, 3, height, width)."
+            )
         _, time, _, height, width = clips.shape
         if min(time, height, width) < max(self.kernels):
             raise ValueError(

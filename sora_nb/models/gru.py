@@ -8,7 +8,9 @@ from sora_nb.layers.frames import FrameCNN
 from sora_nb.layers.recurrent import ResidualGRU, pool_attention, pool_last, pool_max, pool_mean
 
 POOLINGS = ("mean", "max", "last", "attention")
-State = tuple[Tensor, Tensor, Tensor]  # GRU states (depth, B, H), pooled features (B, H), log of the weight so far (B,)
+State = tuple[
+    Tensor, Tensor, Tensor
+]  # GRU states (depth, B, H), pooled features (B, H), log of the weight so far (B,)
 
 
 class SoraGRU(nn.Module):
@@ -48,7 +50,9 @@ class SoraGRU(nn.Module):
         self.head = nn.Linear(hidden, classes)
 
     def embed(
-        self, clips: Float[Tensor, "batch time channels height width"], lengths: Int[Tensor, "batch"] | None = None
+        self,
+        clips: Float[Tensor, "batch time channels height width"],
+        lengths: Int[Tensor, "batch"] | None = None,
     ) -> Float[Tensor, "batch hidden"]:
         """One vector per clip, the input of the classifier; ``lengths`` counts the valid frames of padded clips."""
         x = self.frames(clips)  # (B, T, C, H, W) -> (B, T, D)
@@ -58,7 +62,9 @@ class SoraGRU(nn.Module):
         return {"mean": pool_mean, "max": pool_max, "last": pool_last}[self.pooling](x, lengths)
 
     def forward(
-        self, clips: Float[Tensor, "batch time channels height width"], lengths: Int[Tensor, "batch"] | None = None
+        self,
+        clips: Float[Tensor, "batch time channels height width"],
+        lengths: Int[Tensor, "batch"] | None = None,
     ) -> Float[Tensor, "batch classes"]:
         """Logits of a batch of clips."""
         return self.head(self.embed(clips, lengths))
