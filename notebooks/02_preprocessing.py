@@ -35,7 +35,9 @@ from sora_nb import evaluation, ledger, plots, transforms, video
 from sora_nb.data import motion, real_clips
 
 plots.use_style()
-bikes = transforms.to_clip(video.read_video(real_clips()["bikes"], range(140, 156)))  # (16, 3, 272, 640)
+bikes = transforms.to_clip(
+    video.read_video(real_clips()["bikes"], range(140, 156))
+)  # (16, 3, 272, 640)
 
 # %% [markdown]
 # ## See it first
@@ -48,7 +50,12 @@ still = bikes[:1, :, :, 200:472].expand(16, -1, -1, -1)
 crop = v2.RandomResizedCrop(128, scale=(0.7, 1.0), antialias=True)
 torch.manual_seed(0)
 jittered, steady = torch.stack([crop(frame) for frame in still]), crop(still)
-plots.show_video([v2.functional.resize(still, 128), jittered, steady], labels=["one frame, repeated", "cropped frame by frame", "cropped once"], height=128, alt="street scene")
+plots.show_video(
+    [v2.functional.resize(still, 128), jittered, steady],
+    labels=["one frame, repeated", "cropped frame by frame", "cropped once"],
+    height=128,
+    alt="street scene",
+)
 
 # %% [markdown]
 # ## Symbols and shapes
@@ -67,7 +74,7 @@ plots.show_video([v2.functional.resize(still, 128), jittered, steady], labels=["
 # A decoder returns whole numbers with the colour last. Networks want floats with the colour in front of the picture. Once as a loop, once as
 # the package does it:
 
-# %%
+# %% tags=["nbval-check-output"]
 frames = video.read_video(real_clips()["bikes"], range(140, 142))
 slow = torch.zeros(2, 3, *frames.shape[1:3])
 for t in range(2):
@@ -89,7 +96,12 @@ mean, std = fast.mean((0, 2, 3)), fast.std((0, 2, 3))
 by_hand = torch.stack([(fast[:, c] - mean[c]) / std[c] for c in range(3)], dim=1)
 torch.testing.assert_close(by_hand, transforms.normalize(fast, mean, std))
 torch.testing.assert_close(transforms.denormalize(by_hand, mean, std), fast)
-print("colour means before", [round(m, 2) for m in mean.tolist()], "after", by_hand.mean((0, 2, 3)).abs().round(decimals=2).tolist())
+print(
+    "colour means before",
+    [round(m, 2) for m in mean.tolist()],
+    "after",
+    by_hand.mean((0, 2, 3)).abs().round(decimals=2).tolist(),
+)
 
 # %% [markdown]
 # ### What does scaling buy? Half of what people say
@@ -106,7 +118,9 @@ print("colour means before", [round(m, 2) for m in mean.tolist()], "after", by_h
 data = motion.load(motion.MotionSpec(level=1), "train")
 names = np.array([p["photo"] for p in data.params])
 rows = np.flatnonzero(np.isin(names, ["brick", "grass"]))
-pictures = F.avg_pool2d(data.float()[rows].mean((1, 2)), 2).flatten(1).double()  # (n, T, 3, 32, 32) -> (n, 256)
+pictures = (
+    F.avg_pool2d(data.float()[rows].mean((1, 2)), 2).flatten(1).double()
+)  # (n, T, 3, 32, 32) -> (n, 256)
 target = torch.tensor(names[rows] == "grass").double()
 
 
@@ -132,13 +146,21 @@ assert np.allclose(raw, unit, atol=1e-9)
 # slowly the flattest direction then falls is the ratio $\lambda_{\max}/\lambda_{\min}$, the **condition number**. A common brightness in
 # every picture is one enormous $\lambda$; centring removes it.
 
+
 # %%
 def largest(x):
     """Largest eigenvalue of the curvature at w = 0: a quarter of the second-moment matrix."""
     return torch.linalg.eigvalsh(x.T @ x / len(x))[-1].item() / 4
 
 
-curves = {name: descend(x, 1 / largest(x)) for name, x in (("0 to 255", pictures * 255), ("0 to 1", pictures), ("0 to 1, mean subtracted", centred))}
+curves = {
+    name: descend(x, 1 / largest(x))
+    for name, x in (
+        ("0 to 255", pictures * 255),
+        ("0 to 1", pictures),
+        ("0 to 1, mean subtracted", centred),
+    )
+}
 shrink = largest(pictures) / largest(centred)
 print(f"largest curvature: subtracting the mean divides it by {shrink:.0f}")
 
@@ -152,8 +174,14 @@ _ = ax.legend()
 # %%
 assert np.allclose(curves["0 to 255"], curves["0 to 1"])
 assert curves["0 to 1, mean subtracted"][-1] < 0.8 * curves["0 to 1"][-1]
-ledger.claim("D13", "partly", f"Scaling to [0, 1] gives the same loss curve as raw bytes once the step is scaled (difference {abs(raw - unit).max():.0e}); "
-             f"subtracting the mean divides the largest curvature by {shrink:.0f} and ends at {curves['0 to 1, mean subtracted'][-1]:.2f} instead of {curves['0 to 1'][-1]:.2f}.")  # fmt: skip
+ledger.claim(
+    "D13",
+    "partly",
+    "Scaling to [0, 1] gives the same loss curve as raw bytes once the step is scaled "
+    f"(difference {abs(raw - unit).max():.0e}); subtracting the mean divides the largest curvature "
+    f"by {shrink:.0f} and ends at {curves['0 to 1, mean subtracted'][-1]:.2f} "
+    f"instead of {curves['0 to 1'][-1]:.2f}.",
+)
 
 # %% [markdown]
 # So why does everybody scale? Because step sizes, weight decay and initial weights in libraries are *tuned* for inputs of about unit size. It is a
@@ -163,7 +191,7 @@ ledger.claim("D13", "partly", f"Scaling to [0, 1] gives the same loss curve as r
 #
 # `trim` cuts a clip to a stretch of frames. It saves memory in proportion. What it costs depends on what the label needs:
 
-# %%
+# %% tags=["nbval-check-output"]
 clip = transforms.trim(bikes, start=4, length=8)
 assert torch.equal(clip, bikes[4:12])
 print(tuple(bikes.shape), "->", tuple(clip.shape))
@@ -186,12 +214,16 @@ def vectors(clips):
 
 def read_labels(test_clips, train_clips=x_train, labels=train.labels):
     """The label of the most similar training clip."""
-    return evaluation.knn_scores(vectors(train_clips), labels, vectors(test_clips), classes=12, k=1).argmax(1)
+    return evaluation.knn_scores(
+        vectors(train_clips), labels, vectors(test_clips), classes=12, k=1
+    ).argmax(1)
 
 
 # %%
 first = read_labels(x_test[:2])
-similarity = F.normalize(vectors(x_test[:2]), dim=1) @ F.normalize(vectors(x_train), dim=1).T
+similarity = (
+    F.normalize(vectors(x_test[:2]), dim=1) @ F.normalize(vectors(x_train), dim=1).T
+)
 assert torch.equal(first, train.labels[similarity.argmax(1)])
 full = (read_labels(x_test) == test.labels).float().mean().item()
 print(f"label reader, whole clips: {full:.2f} right (chance {1 / 12:.2f})")
@@ -200,9 +232,13 @@ print(f"label reader, whole clips: {full:.2f} right (chance {1 / 12:.2f})")
 kept = {}
 for length in (16, 8, 4, 2):
     start = (16 - length) // 2
-    short = read_labels(x_test[:, start : start + length], x_train[:, start : start + length])
+    short = read_labels(
+        x_test[:, start : start + length], x_train[:, start : start + length]
+    )
     kept[length] = (short == test.labels).float().mean().item()
-    print(f"middle {length:2d} frames: {length / 16:4.0%} of the memory, {kept[length]:.2f} right")
+    print(
+        f"middle {length:2d} frames: {length / 16:4.0%} of the memory, {kept[length]:.2f} right"
+    )
 
 # %% mystnb={"figure": {"name": "fig-02-trim", "caption": "Accuracy of the label reader when only the middle of each clip is kept. Memory falls in proportion; the label survives until the motion no longer fits into what is left."}, "image": {"alt": "Line of accuracy against frames kept: flat from sixteen to about eight frames, then falling"}}
 fig, ax = plt.subplots(figsize=(4.5, 2.6))
@@ -212,7 +248,12 @@ _ = ax.set(xlabel="frames kept", ylabel="accuracy", ylim=(0, 1.03), xticks=list(
 
 # %%
 assert kept[2] < kept[16] - 0.1
-ledger.claim("D12", "holds", f"Keeping 2 of 16 frames takes an eighth of the memory, and the label reader falls from {kept[16]:.2f} to {kept[2]:.2f}: it saves, and which frames are kept decides what is left.")
+ledger.claim(
+    "D12",
+    "holds",
+    f"Keeping 2 of 16 frames takes an eighth of the memory, and the label reader falls from "
+    f"{kept[16]:.2f} to {kept[2]:.2f}: it saves, and which frames are kept decides what is left.",
+)
 
 # %% [markdown]
 # ## Resize, and a flicker nobody filmed
@@ -220,6 +261,7 @@ ledger.claim("D12", "holds", f"Keeping 2 of 16 frames takes an eighth of the mem
 # Shrinking a picture to a quarter by keeping every fourth pixel looks harmless on a photograph. On *video* it is not: fine texture that moves
 # by less than four pixels lands on other samples in each frame, and the picture boils. The cure is old: average before you sample
 # (**antialiasing**). In one dimension, by loop:
+
 
 # %%
 def shrink_row(row, factor):
@@ -239,8 +281,16 @@ torch.testing.assert_close(shrink_row(row, 4), F.avg_pool1d(row[None, None], 4)[
 
 # %%
 at = torch.arange(256.0)
-stripes = torch.stack([(0.5 + 0.5 * torch.sin(2 * torch.pi * (at - 0.5 * t) / 4.2)).expand(3, 64, 256) for t in range(24)])  # (24, 3, 64, 256)
-shrunk = {name: F.interpolate(stripes, scale_factor=0.25, mode="bilinear", antialias=a) for name, a in (("every fourth", False), ("antialiased", True))}
+stripes = torch.stack(
+    [
+        (0.5 + 0.5 * torch.sin(2 * torch.pi * (at - 0.5 * t) / 4.2)).expand(3, 64, 256)
+        for t in range(24)
+    ]
+)  # (24, 3, 64, 256)
+shrunk = {
+    name: F.interpolate(stripes, scale_factor=0.25, mode="bilinear", antialias=a)
+    for name, a in (("every fourth", False), ("antialiased", True))
+}
 flicker = {name: s[:, 0, 8].std(0).mean().item() for name, s in shrunk.items()}
 print({name: round(value, 3) for name, value in flicker.items()})
 assert flicker["every fourth"] > 5 * flicker["antialiased"]
@@ -259,9 +309,10 @@ for ax, (name, small) in zip(axes, shrunk.items(), strict=True):
 # Torchvision's `v2` transforms treat all leading axes as one thing to be transformed alike, so a clip `(T, 3, H, W)` gets one draw. You
 # can hold any pipeline to that with a test that needs no data: **a clip that stands still must stay still.**
 
+
 # %%
 def fake_motion(transform, seed=0):
-    """Largest change between neighbouring frames that the transform puts into a still clip."""
+    """Largest change between neighbours that a transform puts into a still clip."""
     torch.manual_seed(seed)
     out = transform(bikes[:1, :, :, 200:472].expand(8, -1, -1, -1))
     return (out[1:] - out[:-1]).abs().max().item()
@@ -271,7 +322,9 @@ once = transforms.training_transform(112)
 frame_by_frame = v2.Lambda(lambda clip: torch.stack([once(frame) for frame in clip]))
 for seed in range(10):
     assert fake_motion(once, seed) < 1e-6 < 0.1 < fake_motion(frame_by_frame, seed)
-print(f"one draw: {fake_motion(once):.0e}   one draw a frame: {fake_motion(frame_by_frame):.2f}")
+print(
+    f"one draw: {fake_motion(once):.0e}   one draw a frame: {fake_motion(frame_by_frame):.2f}"
+)
 
 # %% [markdown]
 # ## Meets reality: two identities every clip transform must obey
@@ -279,12 +332,18 @@ print(f"one draw: {fake_motion(once):.0e}   one draw a frame: {fake_motion(frame
 # With the draw $\theta$ fixed, transforming a clip is transforming each frame: $a_\theta(x)_t = a_\theta(x_t)$. And then it commutes with
 # reversal: $a_\theta(\rho x) = \rho\, a_\theta(x)$. Fix the draw by fixing the seed, and hold torchvision's own transforms to both.
 
-# %%
+# %% tags=["nbval-check-output"]
 candidates = {
-    "Resize": v2.Resize(64, antialias=True), "CenterCrop": v2.CenterCrop(100), "RandomResizedCrop": v2.RandomResizedCrop(64, antialias=True),
-    "ColorJitter": v2.ColorJitter(0.3, 0.3, 0.3, 0.1), "RandomHorizontalFlip": v2.RandomHorizontalFlip(), "RandomRotation": v2.RandomRotation(20),
-    "GaussianBlur": v2.GaussianBlur(5), "RandomErasing": v2.RandomErasing(p=1.0), "GaussianNoise": v2.GaussianNoise(),
-}  # fmt: skip
+    "Resize": v2.Resize(64, antialias=True),
+    "CenterCrop": v2.CenterCrop(100),
+    "RandomResizedCrop": v2.RandomResizedCrop(64, antialias=True),
+    "ColorJitter": v2.ColorJitter(0.3, 0.3, 0.3, 0.1),
+    "RandomHorizontalFlip": v2.RandomHorizontalFlip(),
+    "RandomRotation": v2.RandomRotation(20),
+    "GaussianBlur": v2.GaussianBlur(5),
+    "RandomErasing": v2.RandomErasing(p=1.0),
+    "GaussianNoise": v2.GaussianNoise(),
+}
 
 
 def seeded(transform, clip, seed):
@@ -295,10 +354,20 @@ def seeded(transform, clip, seed):
 verdicts = {}
 for name, a in candidates.items():
     x = bikes[:6, :, ::2, ::2]
-    framewise = all(torch.allclose(seeded(a, x, s), torch.stack([seeded(a, f, s) for f in x]), atol=1e-5) for s in range(3))
-    reversal = all(torch.allclose(seeded(a, x.flip(0), s), seeded(a, x, s).flip(0), atol=1e-5) for s in range(3))
+    framewise = all(
+        torch.allclose(
+            seeded(a, x, s), torch.stack([seeded(a, f, s) for f in x]), atol=1e-5
+        )
+        for s in range(3)
+    )
+    reversal = all(
+        torch.allclose(seeded(a, x.flip(0), s), seeded(a, x, s).flip(0), atol=1e-5)
+        for s in range(3)
+    )
     verdicts[name] = (framewise, reversal)
-    print(f"{name:22s} same for each frame: {framewise!s:5s}   commutes with reversal: {reversal}")
+    print(
+        f"{name:22s} frame by frame: {framewise!s:5s}   commutes with reversal: {reversal}"
+    )
 
 # %% [markdown]
 # Noise is the exception, and rightly: sensor noise *is* new in every frame. Everything else keeps to the rule. Trimming is a transform of time
@@ -317,6 +386,7 @@ assert all(v == (True, True) for v in verdicts.values())
 # and bottom swaps `up` and `down`, and the turns. Reversal swaps every pair. Less saturated colour changes nothing. **What would refute it:** a label
 # reader that answers otherwise on transformed test clips.
 
+
 # %%
 def swapping(*pairs):
     """The permutation of classes that swaps the given pairs."""
@@ -330,15 +400,23 @@ believed = {
     "mirror left-right": (lambda x: x.flip(-1), swapping(0, 3)),
     "mirror top-bottom": (lambda x: x.flip(-2), swapping(1, 3)),
     "reverse time": (lambda x: x.flip(1), swapping(*range(6))),
-    "fade colour": (lambda x: v2.functional.adjust_saturation(x.flatten(0, 1), 0.5).view_as(x), swapping()),
+    "fade colour": (
+        lambda x: v2.functional.adjust_saturation(x.flatten(0, 1), 0.5).view_as(x),
+        swapping(),
+    ),
 }
 
 # %%
 answers = {}
 for name, (a, table) in believed.items():
     answers[name] = read_labels(a(x_test))
-    predicted, unchanged = ((answers[name] == labels).float().mean().item() for labels in (table[test.labels], test.labels))
-    print(f"{name:18s} label as predicted {predicted:.2f}   label unchanged {unchanged:.2f}")
+    predicted, unchanged = (
+        (answers[name] == labels).float().mean().item()
+        for labels in (table[test.labels], test.labels)
+    )
+    print(
+        f"{name:18s} label as predicted {predicted:.2f}   label unchanged {unchanged:.2f}"
+    )
     assert predicted > 0.9
 
 # %% mystnb={"figure": {"name": "fig-02-mirror", "caption": "What the label reader calls clips mirrored left to right (percent of each row). Left and right have changed places, so have the two turns; the other eight classes have not moved."}, "image": {"alt": "Twelve by twelve matrix; the first two and the two turning classes lie off the diagonal in swapped positions, the rest on it"}}
@@ -348,6 +426,7 @@ _ = plots.confusion(evaluation.confusion(mirrored, test.labels), motion.CLASSES)
 # %% [markdown]
 # Now the training set. Mirror a random half of it and *keep* the labels, as article D's pipeline would; or mirror and *swap* the labels as
 # the table says. Three draws of which half.
+
 
 # %%
 def left_right(scores):
@@ -367,7 +446,11 @@ def mirror_half(seed, relabel):
 
 
 results = {
-    "not mirrored": [left_right(evaluation.knn_scores(vectors(x_train), train.labels, vectors(x_test), 12, k=1))],
+    "not mirrored": [
+        left_right(
+            evaluation.knn_scores(vectors(x_train), train.labels, vectors(x_test), 12, k=1)
+        )
+    ],
     "mirrored, label kept": [left_right(mirror_half(s, relabel=False)) for s in range(3)],
     "mirrored, label swapped": [left_right(mirror_half(s, relabel=True)) for s in range(3)],
 }
@@ -386,8 +469,13 @@ assert all(v > 0.9 for v in results["mirrored, label swapped"])
 
 # %%
 kept_label = np.mean(results["mirrored, label kept"])
-ledger.claim("D14", "partly", f"Mirroring with the label kept leaves direction at {kept_label:.2f} (chance 0.50) where no mirroring gives {results['not mirrored'][0]:.2f}; "
-             f"a crop drawn per frame puts changes of up to {fake_motion(frame_by_frame):.2f} into a still clip.")  # fmt: skip
+ledger.claim(
+    "D14",
+    "partly",
+    f"Mirroring with the label kept leaves direction at {kept_label:.2f} (chance 0.50) where "
+    f"no mirroring gives {results['not mirrored'][0]:.2f}; a crop drawn per frame puts changes "
+    f"of up to {fake_motion(frame_by_frame):.2f} into a still clip.",
+)
 
 # %% [markdown]
 # ## Break it: augmentation frame by frame
@@ -395,12 +483,17 @@ ledger.claim("D14", "partly", f"Mirroring with the label kept leaves direction a
 # The mistake is one line: an image pipeline inside a list comprehension over frames. Training runs, losses fall. Shift each *frame* of the training clips by
 # up to four pixels at random, or each *clip*, and ask the reader:
 
+
 # %%
 def shifted(clips, per_frame, seed):
     """Shift by up to four pixels each way: one draw a clip, or one draw a frame."""
     draw, (n, length) = torch.Generator().manual_seed(seed), clips.shape[:2]
-    moves = torch.randint(-4, 5, (n, length if per_frame else 1, 2), generator=draw).expand(n, length, 2)
-    here = F.affine_grid(torch.eye(2, 3).expand(n * length, 2, 3), (n * length, *clips.shape[2:]), False)
+    moves = torch.randint(-4, 5, (n, length if per_frame else 1, 2), generator=draw).expand(
+        n, length, 2
+    )
+    here = F.affine_grid(
+        torch.eye(2, 3).expand(n * length, 2, 3), (n * length, *clips.shape[2:]), False
+    )
     there = here + moves.reshape(-1, 1, 1, 2) / 16  # a pixel of 32 is 1/16 in grid units
     return F.grid_sample(clips.flatten(0, 1), there, align_corners=False).view_as(clips)
 
@@ -413,7 +506,11 @@ print({name: [round(v, 2) for v in values] for name, values in shaken.items()})
 
 # %% mystnb={"figure": {"name": "fig-02-jitter", "caption": "A right-moving digit after one shift for the whole clip (above) and one shift a frame (below). The lower row is still labelled right; nothing in it moves right steadily."}, "image": {"alt": "Two rows of eight frames of a digit; in the upper row it glides, in the lower it jumps about"}}
 example = x_train[int((train.labels == 1).nonzero()[2])][None]
-_ = plots.filmstrip([shifted(example, False, 1)[0], shifted(example, True, 1)[0]], every=2, ylabels=["per clip", "per frame"])
+_ = plots.filmstrip(
+    [shifted(example, False, 1)[0], shifted(example, True, 1)[0]],
+    every=2,
+    ylabels=["per clip", "per frame"],
+)
 
 # %%
 assert min(shaken["once a clip"]) > max(shaken["once a frame"]) + 0.05

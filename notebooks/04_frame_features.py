@@ -48,7 +48,7 @@ from sora_nb.models.baseline import MeanPool
 from sora_nb.settings import settings
 
 plots.use_style()
-sizes = settings(T0=dict(train=1800, seeds=3, epochs=6, stride=2), T1=dict(train=2400, seeds=5, epochs=10, stride=1))
+sizes = settings(T0=dict(train=1500, seeds=3, epochs=6, stride=3), T1=dict(train=2400, seeds=5, epochs=10, stride=1))
 work, clock = Path(tempfile.mkdtemp()), time.perf_counter
 
 # %% [markdown]
@@ -157,8 +157,8 @@ def batch_norm(x, state, train, momentum=0.1, eps=1e-5):
         n = x.numel() / x.shape[1]
         state["mean"] = (1 - momentum) * state["mean"] + momentum * mean
         state["var"] = (1 - momentum) * state["var"] + momentum * var * n / (n - 1)  # unbiased
-    column = lambda v: v[:, None, None]  # (C,) -> (C, 1, 1)
-    return column(state["gamma"]) * (x - column(mean)) / column(var + eps).sqrt() + column(state["beta"])
+    mean, scale, gamma, beta = (v[:, None, None] for v in (mean, (var + eps).sqrt(), state["gamma"], state["beta"]))
+    return gamma * (x - mean) / scale + beta  # (C, 1, 1) against (N, C, H, W)
 
 
 # %%
@@ -208,9 +208,10 @@ for train in (True, False):
 
 # %%
 double = [t.detach().double().requires_grad_() for t in (torch.randn(2, 2, 4, 4), torch.randn(2, 2, 3, 3), torch.randn(2, 2, 3, 3))]
-fresh = lambda: norm_of(nn.BatchNorm2d(2), torch.float64)
+norms = [norm_of(nn.BatchNorm2d(2), torch.float64) for _ in range(2)]
 for train in (True, False):
-    assert torch.autograd.gradcheck(lambda x, w1, w2: residual(x, w1, fresh(), w2, fresh(), train), double)
+    both = [dict(norm) for norm in norms]  # training mode would otherwise update them between two looks
+    assert torch.autograd.gradcheck(lambda x, w1, w2, train=train, both=both: residual(x, w1, both[0], w2, both[1], train), double)
 
 # %% [markdown]
 # "Can say zero" is worth a check of its own. Set the scale $\gamma$ of each block's last batch norm to 0, as is often done at the start of training,
@@ -308,8 +309,12 @@ def where(model):
 
 
 # %%
+def pair_accuracy(model):
+    """Share of test clips whose pair is named right."""
+    return evaluation.accuracy(training.predict(model, clips["test"]), labels["test"]["pair"])
+
+
 kept, lost = [where(m) for m in paired], [where(m) for m in averaged]
-pair_accuracy = lambda model: evaluation.accuracy(training.predict(model, clips["test"]), labels["test"]["pair"])
 for name, models, found in (("4 x 4 grid", paired, kept), ("averaged", averaged, lost)):
     print(f"{name:10s} R2 of the place {[round(f[0], 2) for f in found]}, pair named {[round(pair_accuracy(m), 2) for m in models]}")
 assert min(f[0] for f in kept) > max(f[0] for f in lost) + 0.3
@@ -353,8 +358,8 @@ def linear_scores(train, y, test, C=0.01):
     """Fit logistic regression on features (N, D) with labels y; return scores for the test features."""
     mean, std = train.double().mean(0), train.double().std(0, correction=0).clamp(min=1e-9)
     z = (train - mean) / std
-    W, b = torch.zeros(int(y.max()) + 1, z.shape[1], dtype=torch.float64, requires_grad=True), torch.zeros(int(y.max()) + 1, requires_grad=True)
-    optimizer = torch.optim.LBFGS([W, b], max_iter=300, line_search_fn="strong_wolfe")
+    W, b = (torch.zeros(int(y.max()) + 1, *shape, dtype=torch.float64, requires_grad=True) for shape in (z.shape[1:], ()))
+    optimizer = torch.optim.LBFGS([W, b], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss():
         optimizer.zero_grad()
@@ -431,7 +436,6 @@ def conv(wide_in, wide, k=1, stride=1, groups=1):
     return SameConv(wide_in, wide, k, stride, groups=groups, bias=False)
 
 
-# %%
 class MBConv(nn.Module):
     """Widen, look at each channel by itself, narrow; with a shortcut where the shapes allow it."""
 
@@ -473,7 +477,6 @@ class Lite0(nn.Module):
         return F.relu6(self._bn1(self._conv_head(x))).mean((2, 3))  # (N, 1280, h, w) -> (N, 1280)
 
 
-# %%
 lite = Lite0()
 print(lite.load_state_dict(weights), f"{training.parameters(lite) / 1e6:.2f} million weights")
 
@@ -512,6 +515,9 @@ pictures = {name: photographs()[name] for name in ("chelsea", "coffee", "camera"
 answers = {name: top(image) for name, image in pictures.items()}
 for name, found in answers.items():
     print(f"{name:10s}", ", ".join(f"{word} {p:.2f}" for word, p in found))
+assert {"Egyptian cat", "tiger cat", "tabby"} == {word for word, _ in answers["chelsea"][:3]}
+assert [answers[name][0][0] for name in ("coffee", "camera", "rocket")] == ["espresso", "tripod", "missile"]
+assert answers["coffee"][0][1] > 0.8 and answers["camera"][0][1] > 0.8
 
 # %% mystnb={"figure": {"name": "fig-04-photos", "caption": "Likeliest name for six photographs. The cat, the cup, the tripod and the rocket are right (ImageNet knows breeds of cat, and calls a rocket a missile); the blurred clock and the astronaut are not: ImageNet has no word for an astronaut."}, "image": {"alt": "Six photographs with a word above each: a cat, a cup of coffee, a man with a camera, a rocket, a blurred clock, an astronaut"}}
 fig, axes = plt.subplots(1, 6, figsize=(9, 1.7))
@@ -519,12 +525,6 @@ for ax, (name, image) in zip(axes, pictures.items(), strict=True):
     ax.imshow(image[::4, ::4])
     ax.set_title(f"{answers[name][0][0]} {answers[name][0][1]:.2f}", fontsize=8)
     ax.axis("off")
-
-# %%
-assert {"Egyptian cat", "tiger cat", "tabby"} == {word for word, _ in answers["chelsea"][:3]}
-assert [answers[name][0][0] for name in ("coffee", "camera", "rocket")] == ["espresso", "tripod", "missile"]
-assert answers["coffee"][0][1] > 0.8 and answers["camera"][0][1] > 0.8
-assert "wall clock" in [word for word, _ in answers["clock"]] and "space shuttle" not in [word for word, _ in answers["astronaut"]]
 
 # %% [markdown]
 # Real weights in your own definition, and the answers are ones a person would accept for four of six. The astronaut fails. The network must choose among its thousand
@@ -558,16 +558,16 @@ assert changed >= 4 and cosine < 0.5
 #
 # ### On real footage
 #
-# The middle frame of four moments of real and drawn footage, with the five likeliest names:
+# Five frames of real and drawn footage, picked for variety, with their five likeliest names:
 
 # %%
-moments = [("bikes", 40), ("bikes", 130), ("carphone_pristine", 60), ("bigbuckbunny", 57)]
+moments = [("bikes", 32), ("bikes", 130), ("bikes", 164), ("carphone_pristine", 60), ("bigbuckbunny", 57)]
 stills = [video.read_video(real_clips()[name], [n])[0] for name, n in moments]
 for (name, n), still in zip(moments, stills, strict=True):
     print(f"{name} {n}:", ", ".join(f"{word} {p:.2f}" for word, p in top(still)))
 
-# %% mystnb={"figure": {"name": "fig-04-stills", "caption": "The four frames asked. A man in a suit among cars, a cyclist, a man with a bow tie in a car: the names fit the things worn and ridden. The cartoon rabbit is an albatross to a network that learned from photographs."}, "image": {"alt": "Four frames: a man in a dark suit beside parked cars, a cyclist behind a van, a man in a bow tie inside a car, a large grey cartoon rabbit on grass"}}
-fig, axes = plt.subplots(1, 4, figsize=(9, 1.6))
+# %% mystnb={"figure": {"name": "fig-04-stills", "caption": "The five frames asked, in order. The suit and the bow tie are right; the cyclist is a unicycle first and a mountain bike second; railings become a bridge; and the cartoon rabbit is an albatross to a network that learned from photographs."}, "image": {"alt": "Five frames: a man in a dark suit beside parked cars, a cyclist behind a van, railings before a street, a man in a bow tie inside a car, a large grey cartoon rabbit on grass"}}
+fig, axes = plt.subplots(1, 5, figsize=(10, 1.4))
 for ax, still in zip(axes, stills, strict=True):
     ax.imshow(still[::2, ::2])
     ax.axis("off")
@@ -575,8 +575,7 @@ for ax, still in zip(axes, stills, strict=True):
 # %% [markdown]
 # ## Keep features on disk
 #
-# Half a minute of video takes a laptop that long to look at, and you will look at it in every epoch of every experiment. A frozen network gives the same features each time, so compute
-# them once. The danger of a cache is a **stale** answer: you changed the weights, the crop or the file, and read yesterday's numbers. So the name of a file must depend on everything its content
+# Training runs over its clips many times, and looking at a frame is the dear part. A frozen network gives the same features each time, so compute them once. The danger of a cache is a **stale** answer: you changed the weights, the crop or the file, and read yesterday's numbers. So the name of a file must depend on everything its content
 # depends on. `cache_features` takes a digest of the weights and settings for the folder and of the video's bytes for the file, and maps it into memory when you ask:
 
 # %%
@@ -590,12 +589,10 @@ second = clock() - start
 frames_seen = sum(len(f) for f in cached)
 print(f"{frames_seen} frames at {frames_seen / first:.0f} a second, decoding included; the second call took {second:.1f} s instead of {first:.1f}")
 assert again.files == cached.files and second < first / 4
-
-# %%
 print(type(cached[0]).__name__, cached[0].shape, cached[0].dtype, "in", Path(*cached.files[0].parts[-2:]))
 
 # %% [markdown]
-# A killed call goes on with the video it was at, because each file appears whole or not at all. And staleness, made on purpose: change one weight of 4.65 million, and the cache
+# The digest also covers the running averages of batch norm, which no optimiser ever sees. A killed call goes on with the video it was at, because each file appears whole or not at all. And staleness, made on purpose: change one weight of 4.65 million, and the cache
 # knows nothing of it any more.
 
 # %%
@@ -613,20 +610,18 @@ unit = F.normalize(torch.from_numpy(cached[0]), dim=-1)
 alike = unit @ unit.T  # (T, D) @ (D, T) -> (T, T)
 steps = alike.diagonal(1)
 cuts = (steps < 0.6).nonzero()[:, 0] + 1
-print("frames where the next one is nothing like it:", (cuts * sizes.stride).tolist(), f"| median likeness of neighbours {steps.median():.2f}")
+bikes = video.read_video(files[0], range(0, 250, sizes.stride))
+jumps = np.abs(np.diff(bikes[:, ::8, ::8].astype(float), axis=0)).mean((1, 2, 3))
+by_pixels = np.sort(np.argsort(jumps)[-5:] + 1)
+print("unlike the frame before:", (cuts * sizes.stride).tolist(), f"| median likeness of neighbours {steps.median():.2f}")
+print("five largest pixel jumps:", (by_pixels * sizes.stride).tolist())
+assert cuts.tolist() == by_pixels.tolist()
 
-# %% mystnb={"figure": {"name": "fig-04-shots", "caption": "Likeness of every frame of bikes to every other. The bright blocks are camera shots: nobody told the network about cuts. The narrow dark bands inside a block are cars that pass in front of the camera."}, "image": {"alt": "A square matrix with six bright blocks along the diagonal, separated by sharp edges"}}
+# %% mystnb={"figure": {"name": "fig-04-shots", "caption": "Likeness of every frame of bikes to every other. The bright blocks are camera shots: nobody told the network about cuts. The paler stripes inside the third are a car that passes close to the camera."}, "image": {"alt": "A square matrix with six bright blocks along the diagonal, separated by sharp edges"}}
 fig, ax = plt.subplots(figsize=(4.4, 3.6))
 image = ax.imshow(alike, extent=(0, 250, 250, 0))
 ax.set(xlabel="frame", ylabel="frame")
 _ = fig.colorbar(image, label="cosine")
-
-# %%
-bikes = video.read_video(files[0], range(0, 250, sizes.stride))
-jump = np.abs(np.diff(bikes[:, ::8, ::8].astype(float), axis=0)).mean((1, 2, 3))
-by_pixels = sorted((np.argsort(jump)[-5:] + 1).tolist())
-print("the five largest jumps in the pixels:", [n * sizes.stride for n in by_pixels])
-assert cuts.tolist() == by_pixels
 
 # %% [markdown]
 # The five cuts are real: the five largest pixel jumps are at the same frames. For cuts alone you would not need a network. For "find me frames like this one", you do:
@@ -647,7 +642,7 @@ _ = plots.filmstrip([bikes[queries, ::2, ::2], bikes[near, ::2, ::2], bikes[far,
 # %% [markdown]
 # ## Experiment: what it knows, and what it cannot
 #
-# Back to the motion set, where you know the truth about every clip. Four frozen features: raw pixels (frames at 16 × 16) as a ruler, an untrained network, the one trained to name the **pair**, and one
+# Back to the motion set, where you know the truth about every clip. Four frozen features: raw pixels (frames at 8 × 8) as a ruler, an untrained network, the one trained to name the **pair**, and one
 # trained to name the **digit**. Each is averaged over the four frames and asked, by linear probe, for the digit (ten), the background photograph (nine), the pair (six), and
 # the **direction** within the pair.
 #
@@ -679,15 +674,14 @@ def examine(features):
 
 
 # %%
-small = {name: F.avg_pool2d(x.flatten(0, 1), 2).flatten(1).unflatten(0, x.shape[:2]) for name, x in clips.items()}
+small = {name: F.avg_pool2d(x.flatten(0, 1), 4).flatten(1).unflatten(0, x.shape[:2]) for name, x in clips.items()}
+digital = [network("digit", seed) for seed in seeds]
 known = {
     "pixels": [examine(small)],
     "untrained": [examine(frozen(network(None, seed))) for seed in seeds],
     "trained on pair": [examine(frozen(model)) for model in paired],
-    "trained on digit": [examine(frozen(network("digit", seed))) for seed in seeds],
+    "trained on digit": [examine(frozen(model)) for model in digital],
 }
-
-# %%
 questions = list(known["pixels"][0])
 print(" " * 17 + "".join(f"{q:>21s}" for q in questions))
 for name, results in known.items():
@@ -700,7 +694,11 @@ for ax, q, chance in zip(axes, questions, (1 / 10, 1 / 9, 1 / 6, 1 / 2, 1 / 2), 
     ax.set_xlim(0, 1.03)
 
 # %%
-every = lambda name, q: [r[q] for r in known[name]]
+def every(name, question):
+    """One number a seed."""
+    return [result[question] for result in known[name]]
+
+
 assert min(every("trained on digit", "digit")) > max(every("trained on pair", "digit") + every("untrained", "digit")) + 0.05
 assert min(every("trained on pair", "pair")) > max(every("trained on digit", "pair") + every("untrained", "pair")) + 0.1
 assert np.mean(every("trained on pair", "background")) < np.mean(every("untrained", "background"))
@@ -713,34 +711,34 @@ assert all(abs(r["direction, pooled"] - 0.5) < 2e-3 and r["direction, in order"]
 #
 # ## Break it: the switch left on
 #
-# You trained, then evaluate, and forget `model.eval()`. Batch norm goes on using the statistics of the *batch*. Score the pair-trained model in batches of 60 clips: switched properly, not switched with shuffled
-# batches, not switched with the clips in order of class (as a folder per class would give them), and not switched with one clip at a time.
+# You trained, then evaluate, and forget `model.eval()`. Batch norm goes on using the statistics of the *batch*. Score the digit-trained models in batches of 60 clips: switched properly; not switched, with shuffled
+# batches; not switched, with the clips in order of class, as a folder per class would give them; and not switched, one clip at a time.
 
 # %%
 @torch.no_grad()
 def score(model, order, size, train=False):
-    """Pair accuracy over the test clips in this order and these batches, in training or evaluation mode."""
+    """Digit accuracy over the test clips in this order and these batches, in training or evaluation mode."""
     model = copy.deepcopy(model).train(train)  # a copy: training mode also overwrites the running averages
     out = torch.cat([model(clips["test"][part]) for part in order.split(size)])
-    return evaluation.accuracy(out, labels["test"]["pair"][order])
+    return evaluation.accuracy(out, labels["test"]["digit"][order])
 
 
-shuffled, sorted_ = torch.randperm(600, generator=torch.Generator().manual_seed(0)), splits["test"].labels.argsort(stable=True)
+shuffled = torch.randperm(len(splits["test"]), generator=torch.Generator().manual_seed(0))
+by_class = labels["test"]["digit"].argsort(stable=True)
 scores = {
-    "eval mode": [score(m, shuffled, 60) for m in paired],
-    "train mode, shuffled": [score(m, shuffled, 60, train=True) for m in paired],
-    "train mode, by class": [score(m, sorted_, 60, train=True) for m in paired],
-    "train mode, one by one": [score(m, shuffled, 1, train=True) for m in paired],
+    "eval mode": [score(m, shuffled, 60) for m in digital],
+    "train mode, shuffled": [score(m, shuffled, 60, train=True) for m in digital],
+    "train mode, by class": [score(m, by_class, 60, train=True) for m in digital],
+    "train mode, one by one": [score(m, shuffled, 1, train=True) for m in digital],
 }
-
-# %% mystnb={"figure": {"name": "fig-04-switch", "caption": "Pair accuracy of the same three trained models on the same 600 clips. With the switch left on, shuffled batches look almost right; the accuracy then depends on which clips happen to share a batch."}, "image": {"alt": "Dots and intervals of four ways to evaluate: evaluation mode highest, training mode with shuffled batches nearly as high, sorted by class and one by one clearly lower"}}
-_ = plots.intervals(scores, "pair accuracy", chance=1 / 6)
-
-# %%
 for name, values in scores.items():
     print(f"{name:23s}", [f"{v:.2f}" for v in values])
-assert np.mean(scores["train mode, shuffled"]) > np.mean(scores["eval mode"]) - 0.1
-assert np.mean(scores["train mode, by class"]) < np.mean(scores["eval mode"]) - 0.1
+means = {name: np.mean(values) for name, values in scores.items()}
+assert abs(means["train mode, shuffled"] - means["eval mode"]) < 0.04
+assert means["train mode, by class"] < means["eval mode"] - 0.04
+
+# %% mystnb={"figure": {"name": "fig-04-switch", "caption": "Digit accuracy of the same three trained models on the same 600 clips. With the switch left on, shuffled batches look right; the accuracy then depends on which clips happen to share a batch."}, "image": {"alt": "Dots and intervals of four ways to evaluate: evaluation mode and training mode with shuffled batches level, sorted by class and one by one lower"}}
+_ = plots.intervals(scores, "digit accuracy", chance=1 / 10).set_xlim(0, 0.8)
 
 # %% [markdown]
 # On shuffled data, as in your validation loop, nothing looks wrong. In use, where a batch holds the frames of *one* video, the same weights answer differently. The check that fires is one line: **a clip's
@@ -753,9 +751,8 @@ def independent(model, x):
         return torch.allclose(model(x)[:1], model(x[:1]), atol=1e-4)
 
 
-assert independent(paired[0].eval(), clips["test"][:8])
-assert not independent(copy.deepcopy(paired[0]).train(), clips["test"][:8])
-_ = paired[0].eval()
+assert independent(digital[0], clips["test"][:8])
+assert not independent(copy.deepcopy(digital[0]).train(), clips["test"][:8])
 
 # %% [markdown]
 # The same line catches a `view` that mixes clips ({chapter}`09`) and any loss of order in a batch. `cache_features` and `training.predict` set the switch for you and give it back as they found it.

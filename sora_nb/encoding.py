@@ -1,4 +1,4 @@
-"""Writing video: what `sora_nb.video.write_video` stands on."""
+"""Writing video: what `sora_nb.video.write_video` stands on. Explained in chapter 01."""
 
 from __future__ import annotations
 

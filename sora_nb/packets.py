@@ -206,10 +206,7 @@ class PacketFile:
         many = context.width * context.height >= 1 << 18 and parent_process() is None
         context.thread_type = "AUTO" if many else "NONE"
         context.thread_count = min(4, os.cpu_count() or 1) if many else 1
-        self._fresh, self._used = (
-            True,
-            False,
-        )  # nothing taken out of the container, nothing fed to the decoder
+        self._fresh, self._used = True, False  # no packet taken out yet, none fed to the decoder
 
     def _demux(self) -> Iterator[av.Packet]:
         try:
@@ -239,7 +236,9 @@ class PacketFile:
         """Compare the packets with what the container promises; an edit list may hide some of them."""
         promised, held = self.stream.frames, len(packets)
         if self._container.format.name == MP4 and 0 != promised != held:
-            with av.open(os.path.abspath(self.path), options={"ignore_editlist": "1"}) as unedited:
+            with av.open(
+                os.path.abspath(self.path), options={"ignore_editlist": "1"}, metadata_errors="replace"
+            ) as unedited:
                 held = sum(not _is_end(p) for p in unedited.demux(unedited.streams[self.stream.index]))
             if promised != held:
                 reason = f"its container promises {promised} frames and holds {held}"

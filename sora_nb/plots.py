@@ -91,10 +91,13 @@ def show_video(clips, labels=None, rate: float = 8, height: int = 128, alt: str 
     clips = [_frames(clip) for clip in (clips if isinstance(clips, (list, tuple)) else [clips])]
     figures = []
     for clip, label in zip(clips, labels or [""] * len(clips), strict=True):
-        clip = clip.repeat(max(1, round(height / clip.shape[1])), axis=1).repeat(max(1, round(height / clip.shape[1])), axis=2)
-        source = base64.b64encode(_encode(clip, rate)).decode()
+        enlarge = max(1, round(height / clip.shape[1]))
+        source = base64.b64encode(_encode(clip.repeat(enlarge, axis=1).repeat(enlarge, axis=2), rate)).decode()
         spoken = html.escape(f"{alt}: {label}" if label else alt, quote=True)
-        video = f'<video autoplay loop muted playsinline controls height="{height}" aria-label="{spoken}" src="data:video/mp4;base64,{source}"></video>'
+        video = (
+            f'<video autoplay loop muted playsinline controls height="{height}" aria-label="{spoken}" '
+            f'src="data:video/mp4;base64,{source}"></video>'
+        )
         figures.append(f'<figure style="margin:0;text-align:center">{video}<figcaption>{html.escape(label)}</figcaption></figure>')
     return HTML(f'<div class="clips" style="display:flex;flex-wrap:wrap;gap:0.6rem">{"".join(figures)}</div>')
 

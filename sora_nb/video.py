@@ -3,6 +3,7 @@
 A frame is what the container *shows*: in presentation order, after its edit list, turned upright. Every reader
 returns ``uint8`` arrays of shape ``(T, H, W, 3)`` in RGB, whichever decoder produced them. A file that is
 damaged raises `VideoReadError`; no frame is ever repeated or guessed in place of one that does not decode.
+Derived in chapter 01.
 """
 
 from __future__ import annotations

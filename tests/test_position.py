@@ -49,6 +49,11 @@ def test_learned_position_adds_its_own_row_to_each_position():
     assert layer.table.grad[:5].eq(2).all() and layer.table.grad[5:].eq(0).all()
 
 
+def test_learned_codes_start_about_as_large_as_sinusoidal_ones():
+    assert LearnedPosition(64, 64).table.std().item() == pytest.approx(0.5, rel=0.1)
+    assert sinusoidal(64, 64).square().mean().sqrt().item() == pytest.approx(0.7, rel=0.1)
+
+
 def test_learned_position_refuses_a_longer_sequence():
     with pytest.raises(ValueError, match="9 positions but the learned table holds 8"):
         LearnedPosition(8, 4)(torch.zeros(1, 9, 4))

@@ -75,6 +75,12 @@ def test_update_equals_the_equations():
     torch.testing.assert_close(quantizer.codebook, codebook)
 
 
+def test_without_memory_a_code_is_the_mean_of_the_batch():
+    quantizer, x = started(codes=1, decay=0.0), torch.randn(20, 3)
+    quantizer(x)
+    torch.testing.assert_close(quantizer.codebook[0], x.mean(0))
+
+
 def test_codes_converge_to_cluster_means():
     x, member = blobs()
     quantizer = VectorQuantizer(2, 4, decay=0.9)

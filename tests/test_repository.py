@@ -170,6 +170,7 @@ SIDE = {"settings", "ledger", "errors"}
 PLACE = {name: place for place, name in enumerate(ARROW)} | {
     "sampling": 0,
     "packets": 0,
+    "encoding": 0,
     "plots": ARROW.index("evaluation"),
     "retrieval": ARROW.index("evaluation"),
 }

@@ -79,7 +79,7 @@ def test_loader_workers_read_the_same_frames(tmp_path, start, decoder):
              for i in range(2)]  # fmt: skip
     clips = Clips(paths, decoder)
     expected = [clips[i] for i in range(len(clips))]
-    loader = DataLoader(clips, batch_size=None, num_workers=2, multiprocessing_context=start, timeout=20,
+    loader = DataLoader(clips, batch_size=None, num_workers=2, multiprocessing_context=start, timeout=60,
                         collate_fn=None)  # fmt: skip
     for frames, reference in zip(loader, expected, strict=True):
         np.testing.assert_array_equal(np.asarray(frames), reference)

@@ -1,6 +1,7 @@
 """Write the motion set: draw, encode, describe, in parallel and so that it can be killed at any moment.
 
 No torch in here: worker processes import this module, and torch would cost each of them seconds.
+Explained in chapter 03.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Footage and photographs that other packages ship: nothing is downloaded, everything has a licence.
 
-Licence and provenance of every file are listed in ``data/README.md``.
+Licence and provenance of every file are listed in ``data/README.md``. Used from chapter 01 on.
 """
 
 from importlib import metadata

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention, in heads, and over space and time."""
+"""Scaled dot-product attention, in heads, and over space and time. Derived in chapter 06."""
 
 import math
 

@@ -91,6 +91,7 @@ class TemporalBlock(nn.Module):
         return torch.relu(self.shortcut(x) + y)
 
     def step(self, x: Float[Tensor, "batch channels"], state: tuple = (None, None)) -> tuple[Tensor, tuple]:
+        """Take one frame; return its output and the new state of both convolutions."""
         y, past1 = self.conv1.step(x, state[0])
         y, past2 = self.conv2.step(self.dropout(torch.relu(y)), state[1])
         shortcut = self.shortcut(x[..., None])[..., 0]  # (B, C) -> (B, out)

@@ -1,4 +1,4 @@
-"""Telling attention where a token stands: sinusoidal, learned, rotary, and over time, height and width."""
+"""Telling attention where a token stands: sinusoidal, learned, rotary, and over time, height and width. Derived in chapter 05."""
 
 import torch
 from jaxtyping import Float
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 PAIRINGS = ("interleaved", "half")
 
 
-def frequencies(dim: int, base: float = 10_000.0, device=None) -> Float[Tensor, "half"]:
+def frequencies(dim: int, base: float, device=None) -> Float[Tensor, "half"]:
     """Return the `dim / 2` angular frequencies ω_i = base^(−2i/dim), in radians per position."""
     if dim < 2 or dim % 2:
         raise ValueError(
@@ -122,7 +122,7 @@ def sinusoidal_3d(
     Raises:
         ValueError: if `dim` is odd or below 6.
     """
-    sizes = zip((time, height, width), split_axes(dim), strict=True)
+    sizes = zip((time, height, width), split_axes(dim))
     return over_axes([sinusoidal(length, part, device=device) for length, part in sizes])
 
 
@@ -133,6 +133,6 @@ def rotary_angles_3d(
 
     The product of two turned tokens then depends on their displacement (Δt, Δh, Δw) alone. Derived in chapter 05.
     """
-    sizes = zip((time, height, width), split_axes(dim), strict=True)
+    sizes = zip((time, height, width), split_axes(dim))
     grid = over_axes([rotary_angles(length, part, device=device) for length, part in sizes])
     return grid.flatten(0, 2)  # (T, H, W, D/2) -> (T·H·W, D/2)

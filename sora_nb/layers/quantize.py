@@ -1,4 +1,7 @@
-"""Visual words: replace a feature by the nearest entry of a learned codebook (van den Oord et al. 2017)."""
+"""Visual words: replace a feature by the nearest entry of a learned codebook (van den Oord et al. 2017).
+
+Derived in chapter 07.
+"""
 
 from typing import NamedTuple
 
