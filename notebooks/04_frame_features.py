@@ -320,7 +320,7 @@ for name, models, found in (("4 x 4 grid", paired, kept), ("averaged", averaged,
 assert min(f[0] for f in kept) > max(f[0] for f in lost) + 0.3
 assert min(map(pair_accuracy, paired)) > max(map(pair_accuracy, averaged)) + 0.08
 
-# %% mystnb={"figure": {"name": "fig-04-where", "caption": "The digit's horizontal place, read off the frozen feature of single test frames by a straight line. With the 4 × 4 grid the feature knows it; averaged over the map, most of it is gone, and only the frame's border still hints at it."}, "image": {"alt": "Two scatter plots of read-off against true horizontal place in pixels. Left, grid kept: the points lie near the diagonal. Right, averaged: a flat cloud"}}
+# %% mystnb={"figure": {"name": "fig-04-where", "caption": "The digit's horizontal place, read off the frozen feature of single test frames by a straight line. With the 4 × 4 grid the feature knows it; averaged over the map, the answers shrink towards the middle of the frame."}, "image": {"alt": "Two scatter plots of read-off against true horizontal place in pixels. Left, grid kept: the points lie near the diagonal. Right, averaged: a flat cloud"}}
 fig, axes = plt.subplots(1, 2, figsize=(6.5, 3), sharex=True, sharey=True)
 for ax, (_, true, read), name in zip(axes, (kept[0], lost[0]), ("4 × 4 grid kept", "averaged over the map"), strict=True):
     ax.plot([4, 28], [4, 28], "--", color=plots.GREY, lw=1)
@@ -329,7 +329,7 @@ for ax, (_, true, read), name in zip(axes, (kept[0], lost[0]), ("4 × 4 grid kep
 _ = axes[0].set(ylabel="read off the feature")
 
 # %% [markdown]
-# The place can be read from the grid and hardly from the average; and the model built on the average names fewer pairs, though it had the same training.
+# From the grid the place can be read nearly without error, from the average less than half of its variance; and the model built on the average names fewer pairs, though it had the same training.
 # This is why the package's `FrameCNN` keeps the grid. What the stages make of a frame on the way:
 
 # %% mystnb={"figure": {"name": "fig-04-stages", "caption": "One frame on its way through the trained network: four channels of each stage. The maps shrink from 16 × 16 to 4 × 4; the early ones still show the picture, the last say in which places something was found."}, "image": {"alt": "A small picture of a digit over a photograph, then three groups of four maps of 16, 8 and 4 pixels side"}}
@@ -711,7 +711,7 @@ assert all(abs(r["direction, pooled"] - 0.5) < 2e-3 and r["direction, in order"]
 #
 # ## Break it: the switch left on
 #
-# You trained, then evaluate, and forget `model.eval()`. Batch norm goes on using the statistics of the *batch*. Score the digit-trained models in batches of 60 clips: switched properly; not switched, with shuffled
+# You trained, then evaluate, and forget `model.eval()`. Batch norm goes on using the statistics of the *batch*. Score the digit-trained models in batches of 20 clips: switched properly; not switched, with shuffled
 # batches; not switched, with the clips in order of class, as a folder per class would give them; and not switched, one clip at a time.
 
 # %%
@@ -726,16 +726,16 @@ def score(model, order, size, train=False):
 shuffled = torch.randperm(len(splits["test"]), generator=torch.Generator().manual_seed(0))
 by_class = labels["test"]["digit"].argsort(stable=True)
 scores = {
-    "eval mode": [score(m, shuffled, 60) for m in digital],
-    "train mode, shuffled": [score(m, shuffled, 60, train=True) for m in digital],
-    "train mode, by class": [score(m, by_class, 60, train=True) for m in digital],
+    "eval mode": [score(m, shuffled, 20) for m in digital],
+    "train mode, shuffled": [score(m, shuffled, 20, train=True) for m in digital],
+    "train mode, by class": [score(m, by_class, 20, train=True) for m in digital],
     "train mode, one by one": [score(m, shuffled, 1, train=True) for m in digital],
 }
 for name, values in scores.items():
     print(f"{name:23s}", [f"{v:.2f}" for v in values])
 means = {name: np.mean(values) for name, values in scores.items()}
-assert abs(means["train mode, shuffled"] - means["eval mode"]) < 0.04
-assert means["train mode, by class"] < means["eval mode"] - 0.04
+assert abs(means["train mode, shuffled"] - means["eval mode"]) < 0.05
+assert means["train mode, by class"] < means["eval mode"] - 0.02
 
 # %% mystnb={"figure": {"name": "fig-04-switch", "caption": "Digit accuracy of the same three trained models on the same 600 clips. With the switch left on, shuffled batches look right; the accuracy then depends on which clips happen to share a batch."}, "image": {"alt": "Dots and intervals of four ways to evaluate: evaluation mode and training mode with shuffled batches level, sorted by class and one by one lower"}}
 _ = plots.intervals(scores, "digit accuracy", chance=1 / 10).set_xlim(0, 0.8)

@@ -28,6 +28,7 @@
 import math
 import os
 import time
+from functools import partial
 
 os.environ["KINETO_LOG_LEVEL"] = "99"  # torch's profiler would write to the page
 import matplotlib.pyplot as plt
@@ -43,7 +44,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sora_nb import evaluation, ledger, plots, training
 from sora_nb.data import motion
-from sora_nb.layers import attention as package
+from sora_nb.layers.attention import (
+    MultiHeadAttention,
+    attention,
+    attention_weights,
+    block_macs,
+    joint_attention,
+    naive_attention,
+    space_attention,
+    time_attention,
+)
 from sora_nb.layers.position import sinusoidal
 from sora_nb.layers.transformer import DividedBlock, EncoderBlock
 from sora_nb.models.baseline import MeanPool
@@ -106,14 +116,14 @@ def attend_one(q, keys, values):
 
 
 # %% [markdown]
-# Make the query twice one of the keys and watch the answer lean to that key's value:
+# Make the query a multiple of key 3 and watch the answer go from the mean of the values to the value of that key:
 
 # %%
 torch.manual_seed(0)
 keys, values = torch.randn(5, 16, dtype=torch.float64), torch.arange(5, dtype=torch.float64)[:, None]
-print("values 0 to 4; answers:", [round(attend_one(2 * k, keys, values).item(), 1) for k in keys])
-for size in (0, 100):
-    print(f"query {size} times key 3:", round(attend_one(size * keys[3], keys, values).item(), 3))
+for size in (0, 0.2, 0.5, 1, 20):
+    print(f"query = {size} × key 3, values 0 to 4: answer {attend_one(size * keys[3], keys, values).item():.3f}")
+torch.testing.assert_close(attend_one(0 * keys[3], keys, values), values.mean(0))
 
 # %% [markdown]
 # Two limits are worth keeping. A query of zero gives the plain mean: **mean pooling is attention that does not look**. A very long query
@@ -227,7 +237,7 @@ fig, axes = plt.subplots(1, 4, figsize=(8, 2.3), sharey=True)
 q, k = torch.randn(2, 1, 1, 8, 4)
 masks = {"none": causal | True, "causal": causal, "padding": padding[1:] & (causal | True), "both": padding[1:] & causal}
 for ax, (name, may) in zip(axes, masks.items(), strict=True):
-    weights = package.attention_weights(q, k, may)[0, 0]
+    weights = attention_weights(q, k, may)[0, 0]
     ax.imshow(np.where(weights > 0, weights, np.nan), vmin=0, vmax=1)
     ax.set(title=name, xlabel="key")
 _ = axes[0].set_ylabel("query")
@@ -257,7 +267,7 @@ for frames in (5, 16, 100):
 
 # %%
 torch.manual_seed(3)
-ours, theirs, packaged = Attention(24, 3).double(), nn.MultiheadAttention(24, 3, batch_first=True).double(), package.MultiHeadAttention(24, 3).double()
+ours, theirs, packaged = Attention(24, 3).double(), nn.MultiheadAttention(24, 3, batch_first=True).double(), MultiHeadAttention(24, 3).double()
 with torch.no_grad():
     for name in ("weight", "bias"):
         stacked = torch.cat([getattr(part, name) for part in (ours.q, ours.k, ours.v)])
@@ -340,13 +350,14 @@ def seconds(run, times=3):
 
 # %%
 lengths = [n for n in (256, 512, 1024, 2048, 4096) if n <= sizes.longest]
-functions = {"naive": package.naive_attention, "fused": package.attention}
+functions = {"naive": naive_attention, "fused": attention}
 memory, clock = {name: [] for name in functions}, {name: [] for name in functions}
 for T in lengths:
-    q, k, v = torch.randn(3, 1, 4, T, 32)
+    qkv = torch.randn(3, 1, 4, T, 32)
     for name, function in functions.items():
-        memory[name].append(peak_bytes(lambda f=function: f(q, k, v)))
-        clock[name].append(seconds(lambda f=function: f(q, k, v)))
+        run = partial(function, *qkv)
+        memory[name].append(peak_bytes(run))
+        clock[name].append(seconds(run))
 print(f"at T = {T}: " + ", ".join(f"{n} {memory[n][-1] / 1e6:.1f} MB, {1e3 * clock[n][-1]:.0f} ms" for n in functions))
 assert memory["naive"][-1] >= 2 * 4 * T * T * 4  # scores and weights, 4 heads, 4 bytes
 
@@ -400,9 +411,9 @@ def jointly(attend, x):
 
 # %%
 torch.manual_seed(4)
-attend_tokens = package.MultiHeadAttention(12, 2).double()
+attend_tokens = MultiHeadAttention(12, 2).double()
 x = torch.randn(2, 5, 49, 12, dtype=torch.float64)
-pairs = ((in_space, package.space_attention), (in_time, package.time_attention), (jointly, package.joint_attention))
+pairs = ((in_space, space_attention), (in_time, time_attention), (jointly, joint_attention))
 for here, there in pairs:
     torch.testing.assert_close(here(attend_tokens, x), there(attend_tokens, x))
 
@@ -455,7 +466,7 @@ blocks = {"joint": lambda: EncoderBlock(32, 4)(x.flatten(1, 2)), "divided": lamb
 for kind, run in blocks.items():
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         run()
-    assert counter.get_total_flops() == 2 * macs(kind, 3, 5, 32) == 2 * package.block_macs(kind, 3, 5, 32)
+    assert counter.get_total_flops() == 2 * macs(kind, 3, 5, 32) == 2 * block_macs(kind, 3, 5, 32)
 
 # %% [markdown]
 # Torch's own counter agrees (it counts a multiplication and an addition as two). Now the sizes of TimeSformer's base model, 196 patches of
@@ -536,7 +547,7 @@ class Finder(nn.Module):
         return self.answer(self.between(self.frame(x)))  # (B, T, 5) -> (B, T, 32) -> (B, 32) -> (B, 4)
 
 
-class Look(package.MultiHeadAttention):
+class Look(MultiHeadAttention):
     def forward(self, x):
         return x[:, -1] + super().forward(x[:, -1:], context=x)[:, 0]  # (B, T, D) -> (B, D)
 
@@ -637,7 +648,7 @@ class OverFrames(nn.Module):
     def __init__(self, heads, axis=-1, dim=64):
         super().__init__()
         self.token, self.norm, self.last = nn.Linear(128, dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attend, self.classify, self.axis = package.MultiHeadAttention(dim, heads), nn.Linear(dim, 12), axis
+        self.attend, self.classify, self.axis = MultiHeadAttention(dim, heads), nn.Linear(dim, 12), axis
 
     def look(self, x):
         tokens = self.token(x)
@@ -807,7 +818,7 @@ for axis in (-1, -2):
 # `eval()`: pass it `dropout_p` and it drops, always.
 
 # %%
-class Careless(package.MultiHeadAttention):
+class Careless(MultiHeadAttention):
     def forward(self, x):
         q, k, v = self.project(x, None)
         mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout)  # no look at self.training
@@ -820,12 +831,12 @@ class Careless(package.MultiHeadAttention):
 # %%
 torch.manual_seed(6)
 x = torch.randn(2, 16, 64)
-for kind in (package.MultiHeadAttention, Careless):
+for kind in (MultiHeadAttention, Careless):
     layer = kind(64, 4, dropout=0.1).eval()
     with torch.no_grad():
         gap = (layer(x) - layer(x)).abs().max().item()
     print(f"{kind.__name__}: two evaluations differ by {gap:.2g}")
-    assert (gap == 0) == (kind is package.MultiHeadAttention)
+    assert (gap == 0) == (kind is MultiHeadAttention)
 
 # %% [markdown]
 # ## What the article said, and what is true
@@ -888,7 +899,7 @@ for kind in (package.MultiHeadAttention, Careless):
 #
 # ```{exercise} Build: causal attention in blocks
 # :label: ex-06-blocks
-# Give `attend_in_blocks` a causal mode that skips blocks lying wholly in the future. Tests to pass: equal to `package.attention(..., causal=True)` in
+# Give `attend_in_blocks` a causal mode that skips blocks lying wholly in the future. Tests to pass: equal to `attention(..., causal=True)` in
 # double precision for lengths that no block divides; half the blocks are never touched.
 # ```
 #

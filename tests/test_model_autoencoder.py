@@ -73,6 +73,14 @@ def test_code_carries_the_clip():
     assert loss < 0.5 * (clips - clips.mean(0)).square().mean()
 
 
+def test_grey_is_zero_inside_and_a_quarter_of_contrast_is_one():
+    model = small()
+    assert_close(model.encode(torch.full((1, 8, 3, 16, 16), 0.5)), model.to_code.bias.expand(1, 2, 5))
+    last = model.decoder[-1]
+    torch.nn.init.zeros_(last.weight), torch.nn.init.ones_(last.bias)
+    assert_close(model.decode(torch.randn(1, 2, 5)), torch.full((1, 8, 3, 16, 16), 0.75))
+
+
 def test_every_parameter_learns():
     model = small()
     model(torch.rand(2, 8, 3, 16, 16)).square().sum().backward()
