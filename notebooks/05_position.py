@@ -154,10 +154,15 @@ def waves_loop(length, dim):
 # Vectorised, and for any list of positions, also fractional ones. You will want those later.
 
 # %%
-def waves(at, dim):
-    """The code of the positions in `at`."""
+def hands(at, dim):
+    """Where each hand stands at the positions `at`: angles in radians."""
     omega = 10_000 ** (-torch.arange(0, dim, 2, device=at.device) / dim)
-    angles = torch.outer(at.float(), omega)  # (T), (D/2) -> (T, D/2)
+    return torch.outer(at.float(), omega)  # (T), (D/2) -> (T, D/2)
+
+
+def waves(at, dim):
+    """The code of the positions `at`."""
+    angles = hands(at, dim)
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)  # -> (T, D/2, 2) -> (T, D)
 
 
@@ -266,7 +271,8 @@ def turn(x, angles):
     return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2)  # -> (…, T, D/2, 2) -> (…, T, D)
 
 
-x, angles = torch.randn(12, 16), position.rotary_angles(12, 16)
+x, angles = torch.randn(12, 16), hands(torch.arange(12), 16)
+torch.testing.assert_close(angles, position.rotary_angles(12, 16))
 torch.testing.assert_close(turn(x, angles), torch.stack([turn_loop(row, p) for p, row in enumerate(x)]))
 torch.testing.assert_close(turn(x, angles), position.apply_rotary(x, angles))
 
@@ -293,8 +299,7 @@ assert shift_gap(ours) < 1e-4 < 0.1 < shift_gap(lambda x: x + waves(torch.arange
 # %%
 x = torch.randn(200, 24, 16).double()
 torch.testing.assert_close(ours(x[0]).norm(dim=-1), x[0].norm(dim=-1))
-back = turn(turn(x, angles_24 := position.rotary_angles(24, 16).double()), -angles_24)
-torch.testing.assert_close(back, x)
+torch.testing.assert_close(turn(ours(x[0]), -position.rotary_angles(24, 16).double()), x[0])
 
 # %% [markdown]
 # ## Meets reality: two conventions, one code
@@ -449,7 +454,7 @@ class Ordered(nn.Module):
         if self.kind == "learned":
             tokens = tokens + torch.lerp(self.table[at.floor().long()], self.table[at.ceil().long()], at.frac()[:, None])
         if self.kind == "rotary":
-            angles = torch.outer(at, position.frequencies(16, device=at.device))  # 16 = width of a head
+            angles = hands(at, 16)  # 16 = width of a head
         return self.classify(self.encoder(tokens, angles=angles).mean(1))  # -> (B, T, D) -> (B, D) -> (B, 12)
 
 
@@ -707,7 +712,7 @@ assert abs(right - within["rotary"][0]) < 0.005 and strayed < wrong_score["withi
 #
 # ```{solution} ex-05-reach
 # :class: dropdown
-# Over a clip a hand turns by $15\,\omega_i$. `(15 * position.frequencies(64) < 0.1).sum()` counts 14. The slowest hand has $\omega = b^{-62/64}$; $15\,\omega > 0.1$ needs
+# Over a clip a hand turns by $15\,\omega_i$. `(hands(torch.tensor([15]), 64) < 0.1).sum()` counts 14. The slowest hand has $\omega = b^{-62/64}$; $15\,\omega > 0.1$ needs
 # $b < 150^{64/62}$, about 176. The usual base was chosen for texts of many hundreds of words.
 # ```
 #

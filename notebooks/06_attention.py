@@ -126,7 +126,7 @@ for size in (0, 0.2, 0.5, 1, 20):
 torch.testing.assert_close(attend_one(0 * keys[3], keys, values), values.mean(0))
 
 # %% [markdown]
-# Two limits are worth keeping. A query of zero gives the plain mean: **mean pooling is attention that does not look**. A very long query
+# (With query 400 × key 3 `math.exp` overflows. Real softmax subtracts the largest score first, which changes no share.) Two limits are worth keeping. A query of zero gives the plain mean: **mean pooling is attention that does not look**. A very long query
 # gives one value alone: a soft look-up becomes a hard one.
 #
 # ## All queries at once
@@ -246,8 +246,8 @@ _ = axes[0].set_ylabel("query")
 # ## Cross-attention
 #
 # Nothing demands that queries and keys come from the same sequence. Let the queries be three learned vectors and the keys sixteen frames:
-# the answer has three tokens, whatever the length of the clip. So a model can *ask a clip questions*; {chapter}`07` builds its decoder
-# from this.
+# the answer has three tokens, whatever the length of the clip. So a model can *ask a clip questions* {cite}`carion2020detr`;
+# {chapter}`07` builds its decoder from this.
 
 # %%
 torch.manual_seed(2)
@@ -276,7 +276,6 @@ with torch.no_grad():
 for module in (theirs.out_proj, packaged.out):
     module.load_state_dict(ours.out.state_dict())
 
-# %%
 x, context = torch.randn(2, 8, 24, dtype=torch.float64), torch.randn(2, 11, 24, dtype=torch.float64)
 for other, may in ((x, None), (x, causal), (context, None)):
     forbidden = None if may is None else ~may
@@ -361,7 +360,7 @@ for T in lengths:
 print(f"at T = {T}: " + ", ".join(f"{n} {memory[n][-1] / 1e6:.1f} MB, {1e3 * clock[n][-1]:.0f} ms" for n in functions))
 assert memory["naive"][-1] >= 2 * 4 * T * T * 4  # scores and weights, 4 heads, 4 bytes
 
-# %%
+
 def slope(y):
     """Least-squares slope of log y over log T: 1 is linear, 2 is quadratic."""
     return np.polyfit(np.log(lengths), np.log(y), 1)[0]
@@ -386,6 +385,8 @@ for ax, table, label in ((axes[0], memory, "peak memory (bytes)"), (axes[1], clo
 _ = axes[0].legend()
 
 # %% [markdown]
+# The naive time grows even faster than the count says; a likely reason is that its matrix outgrows the processor's cache.
+#
 # ## Space and time
 #
 # Cut each frame into $S$ patches, and a clip has $T \cdot S$ tokens. Who should look at whom? **Space**: a token sees its own frame.
@@ -409,7 +410,6 @@ def jointly(attend, x):
     return attend(x.flatten(1, 2)).view_as(x)  # (B, T, S, D) -> (B, T·S, D) -> (B, T, S, D)
 
 
-# %%
 torch.manual_seed(4)
 attend_tokens = MultiHeadAttention(12, 2).double()
 x = torch.randn(2, 5, 49, 12, dtype=torch.float64)
@@ -498,7 +498,7 @@ print("measured divided / joint, 49 patches of width 192:", {T: round(r, 2) for 
 print(f"196 patches of width 768, T = 8: counted {macs('divided', 8, 196, 768) / macs('joint', 8, 196, 768):.2f}, measured {full:.2f}")
 assert ratio[96] < 0.6 and ratio[96] < ratio[4] and full > 0.7
 
-# %% mystnb={"figure": {"name": "fig-06-divided", "caption": "Cost of a divided block over that of a joint one. Above the dashed line divided attention is dearer: below about a dozen frames. The clock (dots) follows the count (line)."}, "image": {"alt": "Falling curve of the cost ratio over the number of frames, crossing one near twelve frames and reaching a third at 96; measured dots lie near it"}}
+# %% mystnb={"figure": {"name": "fig-06-divided", "caption": "Cost of a divided block over that of a joint one. Above the dashed line divided attention is dearer: by count (line), below about a dozen frames. The clock (dots) follows roughly."}, "image": {"alt": "Falling curve of the cost ratio over the number of frames, crossing one near twelve frames and reaching a third at 96; measured dots lie near it"}}
 fig, ax = plt.subplots(figsize=(5, 2.6))
 grid = np.arange(2, 97)
 ax.plot(grid, [macs("divided", T, 49, 192) / macs("joint", T, 49, 192) for T in grid], label="counted")
@@ -517,8 +517,8 @@ _ = ax.legend()
 # colours; one frame is marked. At the last frame, say the marked frame's colour. The mark lies $0$ to $31$ frames back.
 #
 # All models share a small network for each frame and answer at the last frame. Between lie: **attention** (one layer, no position); a
-# **convolution** over 9 frames (two layers of kernel 5); a **dilated** convolution over 31 frames (kernel 3, steps 1, 2, 4, 8); and a
-# plain **mean** over time.
+# **convolution** over 9 frames (two layers of kernel 5); a **dilated** convolution over 31 frames (kernel 3, steps 1, 2, 4, 8)
+# {cite}`bai2018tcn`; and a plain **mean** over time.
 #
 # **Prediction.** Attention is right at every distance; the convolution up to 8 frames back and at chance beyond; the dilated one, whose
 # cost is linear in $T$, nearly everywhere. **Falsifier:** attention falls off with distance, or the small convolution knows what it
@@ -585,12 +585,11 @@ def find(between, seed):
     """Train one; accuracy by distance and by length of the clip."""
     torch.manual_seed(seed)
     model = Finder(between)
-    training.fit(model, TensorDataset(*lookup(4096, seed)), epochs=4, lr=4e-3, seed=seed, progress=False)
+    training.fit(model, TensorDataset(*lookup(3072, seed)), epochs=4, lr=5e-3, seed=seed, progress=False)
     score = lambda data: evaluation.accuracy(training.predict(model, data[0]), data[1])  # noqa: E731
     return [score(data) for data in by_distance.values()], [score(data) for data in by_length.values()]
 
 
-# %%
 found = {name: [find(between, seed) for seed in range(sizes.seeds)] for name, between in finders.items()}
 far = {name: np.array([near_far for near_far, _ in runs]) for name, runs in found.items()}
 long = {name: np.array([lengths for _, lengths in runs]) for name, runs in found.items()}
@@ -617,7 +616,7 @@ assert long["attention"][:, -1].mean() > long["mean"][:, -1].mean() + 0.1
 ledger.claim(
     "A6",
     "partly",
-    f"One layer was right at every distance ({far['attention'].min():.2f} or more) where a convolution over 9 frames fell to "
+    f"One layer was right at every distance ({far['attention'].min():.2f} at worst) where a convolution over 9 frames fell to "
     f"{far['convolution, 9 frames'][:, 3:].mean():.2f}; but a dilated convolution ({far['dilated, 31 frames'][:, 3:10].mean():.2f}) and a mean "
     f"({far['mean'].mean():.2f}) reached as far, and attention's score matrix grows as T to the {growth['naive'][0]:.1f}.",
 )
@@ -703,8 +702,6 @@ runs = {heads: [teach(lambda h=heads: OverFrames(h), seed) for seed in range(siz
 linear = [teach(lambda: nn.Sequential(nn.Flatten(), nn.Linear(16 * 128, 12)), seed) for seed in range(sizes.seeds)]
 for name, results in {"1 head": runs[1], "4 heads": runs[4], "no attention: features side by side": linear}.items():
     print(f"{name}: overall {', '.join(format(s['overall'], '.2f') for *_, s in results)}")
-
-# %%
 before, after, lost = [], [], []
 for seed, (model, _, score) in enumerate(runs[4]):
     torch.manual_seed(seed)
@@ -715,7 +712,7 @@ for seed, (model, _, score) in enumerate(runs[4]):
     print(f"seed {seed}: difference {before[-1]:.2f} -> {after[-1]:.2f}; lost without one head {np.round(lost[-1], 2).tolist()}; without all {every:.2f}")
 worst = np.array(lost).max(1)
 
-# %% mystnb={"figure": {"name": "fig-06-heads", "caption": "Mean attention of four heads over all test clips, one row a seed (query frame down, key frame across). The heads have parted: some look to the beginning, some to the end. Which head does what is another story at each seed."}, "image": {"alt": "Three rows of four sixteen by sixteen maps with bright vertical or slanted bands in different places"}}
+# %% mystnb={"figure": {"name": "fig-06-heads", "caption": "Mean attention of four heads over all test clips, one row a seed (query frame down, key frame across). Nearly all look at the first frames, the last, or both, whatever the query: there are fewer kinds of look than heads. Which head does which changes with the seed."}, "image": {"alt": "Three rows of four sixteen by sixteen maps, dark in the middle, with bright vertical bands at the left edge, the right edge or both"}}
 fig, axes = plt.subplots(len(runs[4]), 4, figsize=(6.4, 1.6 * len(runs[4])))
 for seed, (row, (model, *_)) in enumerate(zip(axes, runs[4], strict=True)):
     with torch.no_grad():
@@ -737,7 +734,7 @@ axes[1].axhline(0.1, color=plots.GREY, ls="--", lw=1)
 _ = axes[1].set(xticks=range(len(lost)), xlabel="seed", ylabel="accuracy lost without a head", ylim=(-0.03, 0.3))
 
 # %%
-assert min(after) > max(before) + 0.1
+assert min(after) > max(before) + 0.1 and worst.max() < 0.1
 print("some head is needed at every seed (b):", bool((worst > 0.1).all()), "| largest loss a seed:", worst.round(2).tolist())
 ledger.claim(
     "A5",
@@ -747,7 +744,8 @@ ledger.claim(
 )
 
 # %% [markdown]
-# (a) holds at every seed; what became of (b) is printed above. A map shows where a head looks, not what it takes from there, nor whether the
+# (a) holds at every seed. (b) is refuted: no head at any seed is worth a tenth, though the layer as a whole is ("without all"). The heads share
+# the work. A map shows where a head looks, not what it takes from there, nor whether the
 # rest of the network needs it; {chapter}`21` returns to maps as explanations. And the order-keeping linear layer, with no attention at all, is not beaten
 # here: sixteen features side by side suffice for a motion that always fills the clip.
 #
@@ -815,7 +813,8 @@ for axis in (-1, -2):
 # ## Break it: dropout that never sleeps
 #
 # Attention weights are often dropped at random in training. `nn.Dropout` stops when you call `eval()`. A *function* does not know about
-# `eval()`: pass it `dropout_p` and it drops, always.
+# `eval()`: pass it `dropout_p` and it drops, always. Training is untouched, since there dropout is wanted. The check takes two lines:
+# evaluate twice.
 
 # %%
 class Careless(MultiHeadAttention):
@@ -825,10 +824,6 @@ class Careless(MultiHeadAttention):
         return self.out(rearrange(mixed, "b h t d -> b t (h d)"))
 
 
-# %% [markdown]
-# Training is untouched, since there dropout is wanted. The check takes two lines: evaluate twice.
-
-# %%
 torch.manual_seed(6)
 x = torch.randn(2, 16, 64)
 for kind in (MultiHeadAttention, Careless):
@@ -844,7 +839,7 @@ for kind in (MultiHeadAttention, Careless):
 # | article | printed | true |
 # |---|---|---|
 # | A | several heads attend to different kinds of information | they come to look at different frames; whether each is needed has to be tested by taking it away |
-# | A | attention captures long-range dependence | at any distance, in one layer; a mean and a dilated convolution reach far as well, and only attention chooses among the frames |
+# | A | attention captures long-range dependence | at any distance, in one layer; a mean and a dilated convolution reach far as well, but of the four only attention held on longer clips |
 # | A | the model is expensive | count the tokens: one a frame is cheap next to the frame network, one a patch is not |
 #
 # ## What you should know
