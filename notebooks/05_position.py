@@ -26,6 +26,7 @@
 
 # %% tags=["hide-input"]
 import math
+from importlib import import_module
 from unittest import mock
 
 import matplotlib.pyplot as plt
@@ -36,14 +37,14 @@ from torch.utils.data import TensorDataset
 
 from sora_nb import evaluation, ledger, plots, training
 from sora_nb.data import motion
-from sora_nb.layers import attention, position
+from sora_nb.layers import position
 from sora_nb.layers.frames import FrameCNN
 from sora_nb.layers.transformer import Encoder
 from sora_nb.models.baseline import MeanPool
 from sora_nb.settings import settings
 
 plots.use_style()
-sizes = settings(T0=dict(seeds=3, epochs=10, longer=20), T1=dict(seeds=5), T2=dict(seeds=10))
+sizes = settings(T0=dict(seeds=3, epochs=10, longer=16), T1=dict(seeds=5), T2=dict(seeds=10))
 train, val, test = (motion.load(motion.MotionSpec(level=1), split) for split in motion.SPLITS)
 
 # %% [markdown]
@@ -211,7 +212,7 @@ few = waves(torch.arange(16), 16)
 fig, axes = plt.subplots(1, 3, figsize=(7, 2.5))
 for i, ax in enumerate(axes):
     ax.plot(few[:, 2 * i + 1], few[:, 2 * i], "-", color=plots.GREY, lw=0.6)
-    ax.scatter(few[:, 2 * i + 1], few[:, 2 * i], c=range(16), s=30, zorder=3)
+    ax.scatter(few[:, 2 * i + 1], few[:, 2 * i], c=range(16), vmin=-6, s=30, zorder=3)
     for p in (0, 1, 2, 15):
         ax.annotate(str(p), (1.17 * few[p, 2 * i + 1], 1.17 * few[p, 2 * i]), ha="center", va="center", fontsize=8)
     ax.set(aspect="equal", xlim=(-1.35, 1.35), ylim=(-1.35, 1.35), title=f"pair {i}: {10_000 ** (-i / 8):.2f} rad a frame", xlabel="cosine")
@@ -277,7 +278,7 @@ torch.testing.assert_close(turn(x, angles), torch.stack([turn_loop(row, p) for p
 torch.testing.assert_close(turn(x, angles), position.apply_rotary(x, angles))
 
 # %% [markdown]
-# Now the test that gives this chapter its title claim. Let every position hold the *same* query and the same key. Then the score of $(p, s)$ may depend
+# Now the one-line test that the claim of this chapter speaks of. Let every position hold the *same* query and the same key. Then the score of $(p, s)$ may depend
 # on $s-p$ only, so the matrix of scores must be constant along its diagonals: shifting both by one changes nothing.
 
 # %%
@@ -427,7 +428,7 @@ symmetric = list(range(0, 16, 3))  # the six frames that are their own mirror im
 torch.manual_seed(0)
 blind = MeanPool()
 subsets = [TensorDataset(s.float()[:, symmetric], s.labels) for s in (train, val)]
-training.fit(blind, *subsets, epochs=5, progress=False)
+training.fit(blind, *subsets, epochs=3, progress=False)
 features = [training.predict(blind.frames, s.float()) for s in (train, val, test)]  # (N, T, C, H, W) -> (N, T, 128)
 center, spread = features[0].mean((0, 1)), features[0].std((0, 1))
 features = [(f - center) / spread for f in features]
@@ -444,7 +445,7 @@ class Ordered(nn.Module):
         super().__init__()
         self.kind, self.offset, self.stretch = kind, 0.0, 1.0
         self.token, self.table = nn.Linear(128, dim), nn.Parameter(torch.randn(32, dim) * 0.5)
-        self.encoder, self.classify = Encoder(dim, 1, heads), nn.Linear(dim, 12)
+        self.encoder, self.classify = Encoder(dim, 1, heads, hidden=2 * dim), nn.Linear(dim, 12)
 
     def forward(self, features):
         tokens, angles = self.token(features), None  # (B, T, 128) -> (B, T, D)
@@ -466,7 +467,7 @@ def both_ways(model, features, labels):
 
 
 def learn(model, seed, epochs=sizes.epochs):
-    """Train on the frozen features; return the model and its validation accuracy a epoch."""
+    """Train on the frozen features; return the model and its validation accuracy after each epoch."""
     data = [TensorDataset(f, s.labels) for f, s in zip(features, (train, val), strict=False)]
     history = training.fit(model, *data, epochs=epochs, lr=3e-3, batch_size=64, seed=seed, progress=False)
     return model, history.val_accuracy
@@ -511,7 +512,7 @@ def meet(a, b):
 for a, b in (("sinusoidal", "learned"), ("sinusoidal", "rotary"), ("learned", "rotary")):
     print(f"{a} and {b}: intervals {'meet' if meet(within[a], within[b]) else 'do NOT meet'}")
 
-# %% mystnb={"figure": {"name": "fig-05-epochs", "caption": "Validation accuracy while training, one line a seed. Rotary sets out last: it cannot write a position into a token, only bend attention, so attention has to be learned first. At the end the lines have nearly met."}, "image": {"alt": "Lines of accuracy against epoch in three colours. Sinusoidal and learned rise within two epochs, rotary climbs later; all end near the top"}}
+# %% mystnb={"figure": {"name": "fig-05-epochs", "caption": "Validation accuracy while training, one line a seed. Sinusoidal is quickest off the mark; rotary is slowest and still climbing when the others are level."}, "image": {"alt": "Lines of accuracy against epoch in three colours. Sinusoidal rises first, learned next, rotary last; all end near the top, rotary a little below and still rising"}}
 fig, ax = plt.subplots(figsize=(5.5, 2.8))
 for kind, color in zip(KINDS[1:], plots.COLORS, strict=False):
     for seed in range(sizes.seeds):
@@ -521,7 +522,7 @@ ax.set(xlabel="epoch", ylabel="validation accuracy")
 _ = ax.legend()
 
 # %% [markdown]
-# A table of these means would rank the codes, and the ranking would be of *this number of epochs*. Give rotary twice as many:
+# A table of these means would rank the codes, and the ranking would be of *this number of epochs*. Give rotary more of them:
 
 # %%
 patient = []
@@ -533,7 +534,9 @@ print(f"rotary, {sizes.longer} epochs: {mean:.3f} ± {around:.3f}; meets sinusoi
 assert sum(patient) > sum(within["rotary"]) - 0.01
 
 # %% [markdown]
-# TODO-RANK
+# So do not rank them. With three seeds the intervals meet; where rotary's is wide it is because one of its runs had not arrived yet, and time narrows it. A likely reason
+# is that a code that is added can be read at once by every layer, while rotary never writes into a token: it can only bend the shares, so attention has to
+# become useful first. Who names a winner after one seed and one budget has measured the schedule. Choose a code for what it *promises*: which lengths, which shifts.
 #
 # And the ruler that keeps all of this modest: the order-keeping baseline of chapter 3, a linear layer on the same features laid side by side.
 
@@ -603,7 +606,11 @@ assert sum(loss["learned"]) > sum(loss["rotary"])
 assert all(abs(value - 0.5) < 1e-3 for values in lengths["none"].values() for value in values)
 
 # %% [markdown]
-# TODO-LENGTH
+# The prediction holds, with two remarks. How far the learned table falls depends on the seed, because what it reads beyond row 15 is noise that happened to be there. And rotary, often
+# praised for long clips, slips too: the differences 16 to 31 are as new to it as the positions are to the others. It only slips less.
+#
+# Do not carry the repair further than it was tested. These clips show the *same* movement in more frames, so squeezing restores exactly the clock that the
+# model knows. A clip that goes on for longer, with more happening, is another question.
 #
 # ## Break it: neighbours paired, angles tiled
 #
@@ -624,7 +631,8 @@ def mixed(x, angles):
 
 # %%
 torch.manual_seed(0)
-with mock.patch.object(attention, "apply_rotary", mixed):
+inside = import_module("sora_nb.layers.attention")  # where the encoder looks up its rotation
+with mock.patch.object(inside, "apply_rotary", mixed):
     wrong, _ = learn(Ordered("rotary"), seed=0)
     wrong_score = both_ways(wrong, features[2], test.labels)
 print(f"within the pair: mixed {wrong_score['within']:.3f}, rotary with the same seed {within['rotary'][0]:.3f}")
@@ -663,13 +671,15 @@ def moved_by(model, offset):
 
 right = moved_by(runs["rotary", 0][0], 20)
 waved = moved_by(runs["sinusoidal", 0][0], 20)
-with mock.patch.object(attention, "apply_rotary", mixed):
+with mock.patch.object(inside, "apply_rotary", mixed):
     strayed = moved_by(wrong, 20)
 print(f"first frame at position 20: rotary {right:.3f}, mixed {strayed:.3f}, sinusoidal {waved:.3f}")
-assert abs(right - within["rotary"][0]) < 0.005 and strayed < wrong_score["within"] - 0.03
+assert abs(right - within["rotary"][0]) < 0.005 and strayed < wrong_score["within"] - 0.05
 
 # %% [markdown]
-# TODO-BREAK
+# Rotary does not notice. The mix loses a large part of what it knew, and it would have told nobody: its accuracy on clips that start at 0 was fine. The
+# sinusoidal code never promised anything of the kind, and falls further: below one half, confidently wrong, because the waves at 20 look like those of another time. Test a position
+# code by its promise.
 #
 # ## What the articles said, and what is true
 #

@@ -59,6 +59,7 @@ def test_mean_interval_equals_scipy_and_needs_two_seeds():
     low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
     mean, half = ev.mean_interval(values)
     assert (mean - half, mean + half) == pytest.approx((low, high))
+    assert ev.mean_interval([0.6, 0.8])[0] == pytest.approx(0.7)
     with pytest.raises(ValueError, match="at least two seeds"):
         ev.mean_interval([0.7])
 
@@ -95,9 +96,10 @@ def test_linear_probe_ignores_feature_scale_and_chooses_on_validation_only():
     assert with_wrong_test_labels < 1 - plain + 0.2, "test labels must not steer the choice"
 
 
-def test_wrong_lengths_and_labels_out_of_range_are_named():
+@pytest.mark.parametrize("score", [ev.accuracy, ev.pair_scores, ev.confusion])
+def test_wrong_lengths_and_labels_out_of_range_are_named(score):
     logits, labels = scores(10, 4)
     with pytest.raises(ValueError, match=r"shape \(10, 4\) for labels of shape \(9,\)"):
-        ev.accuracy(logits, labels[:9])
+        score(logits, labels[:9])
     with pytest.raises(ValueError, match="there are 4 classes"):
-        ev.accuracy(logits, labels + 2)
+        score(logits, labels + 2)

@@ -67,7 +67,7 @@ class MotionSpec:
     val: int = 600
     test: int = 600
     seed: int = 0
-    intra: bool = False
+    intra: bool = True
     audio: bool = False
     background: str = "photo"
     rate: float = 8.0
