@@ -40,6 +40,21 @@ class Chapter(ReferenceRole):
         return [link(self.env.app, self.env.docname, self.target, text)], []
 
 
+class Edition(ReferenceRole):
+    """The role ``edition``: names the chapters this build holds, so that no page promises more than there is."""
+
+    def run(self):
+        numbers = sorted(int(number) for number in self.env.app.config.sora_chapters)
+        runs: list[list[int]] = []
+        for number in numbers:
+            if runs and runs[-1][-1] == number - 1:
+                runs[-1].append(number)
+            else:
+                runs.append([number])
+        parts = [f"{run[0]:02d} to {run[-1]:02d}" if len(run) > 1 else f"{run[0]:02d}" for run in runs]
+        return [nodes.inline("", ", ".join(parts) or "none yet")], []
+
+
 def renumber(env) -> None:
     """Give each chapter and its sections the number of the file name instead of a running count."""
     for docname, sections in env.toc_secnumbers.items():
@@ -69,4 +84,5 @@ def setup(app) -> dict:
     app.connect("config-inited", lambda app, config: config.__setattr__("sora_chapters", find(app.srcdir)))
     app.connect("builder-inited", number_by_file)
     app.add_role("chapter", Chapter())
+    app.add_role("edition", Edition())
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
