@@ -464,7 +464,7 @@ assert all(abs(v - 0.5) < 0.15 for v in results["mirrored, label kept"])
 assert all(v > 0.9 for v in results["mirrored, label swapped"])
 
 # %% [markdown]
-# With 100 clips a coin toss lies within 0.15 of a half, 99.7 times in 100. The model is not at fault, nor is the amount of data: the training set
+# With 100 clips a coin toss lies within 0.15 of a half 998 times in 1,000. The model is not at fault, nor is the amount of data: the training set
 # now *says* that left and right are the same thing.
 
 # %%

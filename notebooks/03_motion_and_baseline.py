@@ -488,6 +488,7 @@ assert gap > 0.1
 #
 # ## What the articles said, and what is true
 #
+# <!-- numbers: given -->
 # | article | printed | true |
 # |---|---|---|
 # | A | "excellent" in video understanding | no data set, protocol, seed, baseline or interval |

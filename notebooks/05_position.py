@@ -129,7 +129,12 @@ x = torch.randn(5, 16, 64).double()
 with torch.no_grad():
     equivariance = (encoder(x.flip(1)) - encoder(x).flip(1)).abs().max().item()
     blindness = (encoder(x.flip(1)).mean(1) - encoder(x).mean(1)).abs().max().item()
-    masked = (encoder(x.flip(1), causal=True).mean(1) - encoder(x, causal=True).mean(1)).abs().max().item()
+    masked = (
+        (encoder(x.flip(1), causal=True).mean(1) - encoder(x, causal=True).mean(1))
+        .abs()
+        .max()
+        .item()
+    )
 print(
     f"reversal commutes up to {equivariance:.0e}; the mean over time moves by {blindness:.0e}; "
     f"under a causal mask by {masked:.2f}"
@@ -295,13 +300,17 @@ def turn(x, angles):
     """Rotate neighbouring pairs of x (…, T, D) by angles (T, D/2)."""
     a, b = x[..., 0::2], x[..., 1::2]  # (…, T, D) -> 2 × (…, T, D/2)
     cos, sin = angles.cos(), angles.sin()
-    turned = torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1)  # 2 × (…, T, D/2) -> (…, T, D/2, 2)
+    turned = torch.stack(
+        (a * cos - b * sin, a * sin + b * cos), dim=-1
+    )  # 2 × (…, T, D/2) -> (…, T, D/2, 2)
     return turned.flatten(-2)  # -> (…, T, D)
 
 
 x, angles = torch.randn(12, 16), hands(torch.arange(12), 16)
 torch.testing.assert_close(angles, position.rotary_angles(12, 16))
-torch.testing.assert_close(turn(x, angles), torch.stack([turn_loop(row, p) for p, row in enumerate(x)]))
+torch.testing.assert_close(
+    turn(x, angles), torch.stack([turn_loop(row, p) for p, row in enumerate(x)])
+)
 torch.testing.assert_close(turn(x, angles), position.apply_rotary(x, angles))
 
 # %% [markdown]
@@ -311,10 +320,12 @@ torch.testing.assert_close(turn(x, angles), position.apply_rotary(x, angles))
 
 # %%
 def shift_gap(rotate, dim=16, length=24):
-    """By how much a score changes when query and key both move on by one; 0 for a true rotary code."""
+    """Change of a score when query and key both move on by one; 0 for a true rotary code."""
     torch.manual_seed(0)
     q, k = torch.randn(2, dim).double()
-    scores = rotate(q.expand(length, dim)) @ rotate(k.expand(length, dim)).T  # (T, D), (D, T) -> (T, T)
+    scores = (
+        rotate(q.expand(length, dim)) @ rotate(k.expand(length, dim)).T
+    )  # (T, D), (D, T) -> (T, T)
     return (scores[1:, 1:] - scores[:-1, :-1]).abs().max().item()
 
 
@@ -376,7 +387,9 @@ tokens, w_q, w_k = (
 
 def scores(w_q, w_k, pairing):
     """Attention scores of one head under a convention."""
-    q, k = (position.apply_rotary(tokens @ w.T, angles, pairing) for w in (w_q, w_k))  # (T, D) -> (T, 16)
+    q, k = (
+        position.apply_rotary(tokens @ w.T, angles, pairing) for w in (w_q, w_k)
+    )  # (T, D) -> (T, 16)
     return q @ k.T
 
 
@@ -401,7 +414,9 @@ grid = torch.zeros(T, H, W, D)
 for t in range(T):
     for h in range(H):
         for w in range(W):
-            codes = [waves_loop(n + 1, part)[n] for n, part in ((t, part_t), (h, part_h), (w, part_w))]
+            codes = [
+                waves_loop(n + 1, part)[n] for n, part in ((t, part_t), (h, part_h), (w, part_w))
+            ]
             grid[t, h, w] = torch.cat(codes)
 torch.testing.assert_close(grid, position.sinusoidal_3d(T, H, W, D))
 
@@ -413,7 +428,7 @@ torch.testing.assert_close(grid, position.sinusoidal_3d(T, H, W, D))
 
 # %%
 def axis_order_holds(codes, sizes=(T, H, W)):
-    """codes (N, D) for tokens in the order (t h w): does a step along an axis change that axis's part alone?"""
+    """Codes (N, D) of tokens (t h w): does a step along an axis change its part alone?"""
     grid = rearrange(codes, "(t h w) d -> t h w d", t=sizes[0], h=sizes[1])
     parts = grid.split(position.split_axes(codes.shape[1]), dim=-1)
     for axis in range(3):
@@ -501,7 +516,9 @@ class Ordered(nn.Module):
             )
         if self.kind == "rotary":
             angles = hands(at, 16)  # 16 = width of a head
-        return self.classify(self.encoder(tokens, angles=angles).mean(1))  # -> (B, T, D) -> (B, D) -> (B, 12)
+        return self.classify(
+            self.encoder(tokens, angles=angles).mean(1)
+        )  # -> (B, T, D) -> (B, D) -> (B, 12)
 
 
 # %%
@@ -512,9 +529,11 @@ def both_ways(model, features, labels):
 
 
 def learn(model, seed, epochs=sizes.epochs):
-    """Train on the frozen features; return the model and its validation accuracy after each epoch."""
+    """Train on the frozen features; return the model and its validation accuracy by epoch."""
     data = [TensorDataset(f, s.labels) for f, s in zip(features, (train, val), strict=False)]
-    history = training.fit(model, *data, epochs=epochs, lr=3e-3, batch_size=64, seed=seed, progress=False)
+    history = training.fit(
+        model, *data, epochs=epochs, lr=3e-3, batch_size=64, seed=seed, progress=False
+    )
     return model, history.val_accuracy
 
 
@@ -578,7 +597,9 @@ patient = []
 for seed in range(sizes.seeds):
     torch.manual_seed(seed)
     patient.append(
-        both_ways(learn(Ordered("rotary"), seed, sizes.longer)[0], features[2], test.labels)["within"]
+        both_ways(learn(Ordered("rotary"), seed, sizes.longer)[0], features[2], test.labels)[
+            "within"
+        ]
     )
 mean, around = evaluation.mean_interval(patient)
 print(
@@ -596,10 +617,14 @@ assert sum(patient) > sum(within["rotary"]) - 0.01
 
 # %%
 torch.manual_seed(0)
-beside = nn.Sequential(nn.Flatten(), nn.Linear(16 * 128, 12))  # (B, T, 128) -> (B, T·128) -> (B, 12)
+beside = nn.Sequential(
+    nn.Flatten(), nn.Linear(16 * 128, 12)
+)  # (B, T, 128) -> (B, T·128) -> (B, 12)
 beside, _ = learn(beside, seed=0)
 ruler = both_ways(beside, features[2], test.labels)
-print(f"side by side, no attention: pair {ruler['pair']:.2f}, within the pair {ruler['within']:.3f}")
+print(
+    f"side by side, no attention: pair {ruler['pair']:.2f}, within the pair {ruler['within']:.3f}"
+)
 ledger.claim(
     "A4",
     "holds",
@@ -670,13 +695,17 @@ _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 # %%
 loss = {
-    kind: [a - b for a, b in zip(lengths[kind]["16 of the frames"], lengths[kind]["all 32"], strict=True)]
+    kind: [
+        a - b
+        for a, b in zip(lengths[kind]["16 of the frames"], lengths[kind]["all 32"], strict=True)
+    ]
     for kind in KINDS[1:]
 }
 for kind in KINDS[1:]:
     mean = sum(loss[kind]) / sizes.seeds
     print(
-        f"{kind:11s} loses {mean:.3f} at twice the length: {'as predicted' if mean > 0.01 else 'prediction REFUTED'}"
+        f"{kind:11s} loses {mean:.3f} at twice the length: "
+        f"{'as predicted' if mean > 0.01 else 'prediction REFUTED'}"
     )
     for base, control, squeezed in zip(
         within[kind],
@@ -721,7 +750,8 @@ with mock.patch.object(inside, "apply_rotary", mixed):
     wrong, _ = learn(Ordered("rotary"), seed=0)
     wrong_score = both_ways(wrong, features[2], test.labels)
 print(
-    f"within the pair: mixed {wrong_score['within']:.3f}, rotary with the same seed {within['rotary'][0]:.3f}"
+    f"within the pair: mixed {wrong_score['within']:.3f}, rotary with the same seed "
+    f"{within['rotary'][0]:.3f}"
 )
 assert wrong_score["within"] > 0.9
 
@@ -768,7 +798,9 @@ right = moved_by(runs["rotary", 0][0], 20)
 waved = moved_by(runs["sinusoidal", 0][0], 20)
 with mock.patch.object(inside, "apply_rotary", mixed):
     strayed = moved_by(wrong, 20)
-print(f"first frame at position 20: rotary {right:.3f}, mixed {strayed:.3f}, sinusoidal {waved:.3f}")
+print(
+    f"first frame at position 20: rotary {right:.3f}, mixed {strayed:.3f}, sinusoidal {waved:.3f}"
+)
 assert abs(right - within["rotary"][0]) < 0.005 and strayed < wrong_score["within"] - 0.05
 
 # %% [markdown]

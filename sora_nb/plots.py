@@ -98,7 +98,9 @@ def show_video(clips, labels=None, rate: float = 8, height: int = 128, alt: str 
             f'<video autoplay loop muted playsinline controls height="{height}" aria-label="{spoken}" '
             f'src="data:video/mp4;base64,{source}"></video>'
         )
-        figures.append(f'<figure style="margin:0;text-align:center">{video}<figcaption>{html.escape(label)}</figcaption></figure>')
+        width = round(height * clip.shape[2] / clip.shape[1])  # long labels wrap instead of pushing clips apart
+        style = f"margin:0;text-align:center;max-width:{width}px"
+        figures.append(f'<figure style="{style}">{video}<figcaption>{html.escape(label)}</figcaption></figure>')
     return HTML(f'<div class="clips" style="display:flex;flex-wrap:wrap;gap:0.6rem">{"".join(figures)}</div>')
 
 

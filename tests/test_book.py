@@ -280,7 +280,7 @@ DRAWN = """async () => {
 
 LOOK = """() => ({
   math: document.querySelectorAll(".math").length,
-  drawnMath: document.querySelectorAll(".math mjx-container svg").length,
+  drawnMath: document.querySelectorAll(".math mjx-container > svg").length,
   badMath: document.querySelectorAll("[data-mjx-error], mjx-merror").length,
   diagrams: document.querySelectorAll("pre.mermaid").length,
   drawnDiagrams: [...document.querySelectorAll("pre.mermaid svg")].filter(s => s.querySelector("title, desc") && !s.querySelector(".error-text")).length,

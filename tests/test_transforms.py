@@ -37,6 +37,7 @@ def test_trim_keeps_the_frames_asked_for_and_refuses_others():
     clip = tf.to_clip(frames(8))
     torch.testing.assert_close(tf.trim(clip, 2, 3), clip[2:5])
     torch.testing.assert_close(tf.trim(clip[None], 2, 3), clip[None, 2:5])
+    assert torch.equal(tf.trim(clip, 0, 8), clip) and torch.equal(tf.trim(clip, 7, 1), clip[7:])
     for start, length in ((6, 3), (-1, 2), (0, 0)):
         with pytest.raises(ValueError, match="of a clip with 8"):
             tf.trim(clip, start, length)
@@ -72,3 +73,17 @@ def test_training_transform_differs_between_calls_and_flips_only_when_asked():
     flipping = tf.training_transform(20, scale=(1.0, 1.0), color=0, flip=True)
     sides = {bool((flipping(ramp)[..., 0] < 0.5).all()) for _ in range(40)}
     assert sides == {True, False}
+
+
+def test_training_transform_changes_colour_only_when_asked():
+    grey = torch.full((2, 3, 16, 16), 0.5)
+    plain, jitter = (tf.training_transform(16, scale=(1.0, 1.0), color=c) for c in (0, 0.5))
+    assert all(torch.allclose(plain(grey), grey) for _ in range(5))
+    assert len({round(jitter(grey).mean().item(), 4) for _ in range(5)}) > 1
+
+
+def test_imagenet_statistics_are_those_of_torchvisions_weights():
+    from torchvision.models import ResNet18_Weights
+
+    preset = ResNet18_Weights.DEFAULT.transforms()
+    assert list(tf.IMAGENET_MEAN) == preset.mean and list(tf.IMAGENET_STD) == preset.std
