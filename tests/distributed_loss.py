@@ -1,0 +1,76 @@
+"""One process of tests/test_distributed.py: losses and gradients of its share of a batch, written to a file by rank 0.
+
+Usage: accelerate launch … distributed_loss.py OUTPUT
+"""
+
+import sys
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from sora_nb import objectives
+from sora_nb.models.contrastive import SoraContrastive
+
+
+class Flat(nn.Module):
+    """An encoder without batch norm, whose statistics would differ between processes."""
+
+    def __init__(self):
+        super().__init__()
+        self.read = nn.Linear(4 * 3 * 4 * 4, 8)
+
+    def embed(self, clips):
+        return torch.tanh(self.read(clips.flatten(1)))
+
+
+def views():
+    """Two views of eight clips, the same in every process."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.rand(8, 4, 3, 4, 4, generator=generator, dtype=torch.double) for _ in range(2)]
+
+
+def make():
+    """The same model in every process."""
+    torch.manual_seed(0)
+    return SoraContrastive(Flat(), width=8, projection=5, queue=16).double()
+
+
+def results(model, run, first, second):
+    """Loss and gradients by name of each objective, and the queue after these keys."""
+    found = {}
+    for name in ("nt_xent", "vicreg"):
+        model.zero_grad()
+        loss = getattr(objectives, name)(*run(torch.cat([first, second])).chunk(2))
+        loss.backward()
+        found[name] = loss.detach()
+        found |= {f"{name} {n}": p.grad.clone() for n, p in model.named_parameters() if p.requires_grad}
+    model.enqueue(model.keys(second))
+    return found | {"queue": model.queue.clone()}
+
+
+def refusal(rank):
+    """What a process is told when the processes hold unequal shares."""
+    try:
+        objectives.nt_xent(*(torch.randn(2 + rank, 3) for _ in range(2)))
+    except ValueError as error:
+        return str(error)
+    return "nothing was refused"
+
+
+def main(output):
+    accelerator = Accelerator(cpu=True)
+    rank = accelerator.process_index
+    assert accelerator.num_processes == 2
+    model = make()
+    run = accelerator.prepare(model)
+    found = results(model, run, *(v[rank * 4 : rank * 4 + 4] for v in views()))
+    losses = accelerator.gather(found["nt_xent"][None])
+    if (told := refusal(rank)) and rank == 0:
+        torch.save(found | {"losses": losses, "refusal": told}, output)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
