@@ -1,6 +1,7 @@
 """The directive ``receipts``: every recorded run of book/results as a table, with a link to the file itself."""
 
 import json
+import shutil
 from html import escape
 from pathlib import Path
 
@@ -50,7 +51,17 @@ def outdated(app, env, added, changed, removed) -> list[str]:
     return ["results"] if "results" in env.all_docs else []
 
 
+def copy_receipts(app, error) -> None:
+    """Put the files beside the page that links them; Sphinx copies only what its own markup names."""
+    if error is None and app.builder.format == "html":
+        target = Path(app.outdir, "results")
+        target.mkdir(exist_ok=True)
+        for path in Path(app.srcdir, "results").glob("*.json"):
+            shutil.copy(path, target)
+
+
 def setup(app) -> dict:
     app.add_directive("receipts", Receipts)
+    app.connect("build-finished", copy_receipts)
     app.connect("env-get-outdated", outdated)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
