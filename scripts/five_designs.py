@@ -1,10 +1,11 @@
 """Run the protocol of chapter 13 over all designs and seeds, and write its receipt. Resumable.
 
-    python scripts/five_designs.py [--jobs 2] [--only tuning]
+    python scripts/five_designs.py [--jobs 2]
 
 The protocol is not written here: it is the cells of notebooks/13_five_designs.py that are tagged "protocol", so that the
 page shows what was run. Every finished run is one file under build/five_designs; a killed command goes on where it was.
-Change the protocol, and the runs are made anew. Sizes are those of SORA_NB_TIER.
+Change the protocol, and the runs are made anew; after a change of the package that matters to them, delete that folder.
+Sizes are those of SORA_NB_TIER.
 """
 
 import argparse
@@ -63,9 +64,14 @@ def work(p: SimpleNamespace, data: dict, tests: dict, run: dict) -> dict:
     return found | p.measure(model, own, tests)
 
 
+def place(folder: Path, name: str) -> Path:
+    """Where a run of this name is kept."""
+    return folder / f"{name.replace(' ', '_')}.json"
+
+
 def cached(folder: Path, name: str, make) -> dict:
     """Read a finished run, or do it and write it whole."""
-    path = folder / f"{name.replace(' ', '_')}.json"
+    path = place(folder, name)
     if not path.exists():
         began = time.process_time()
         result = make()
@@ -80,12 +86,12 @@ def cached(folder: Path, name: str, make) -> dict:
 
 def stage(folder: Path, runs: list[dict], jobs: int) -> list[dict]:
     """Do the runs that are missing, ``jobs`` at a time, and return all results in order."""
-    missing = [r for r in runs if not (folder / f"{label(r).replace(' ', '_')}.json").exists()]
+    missing = [run for run in runs if not place(folder, label(run)).exists()]
     if missing:
         with multiprocessing.get_context("spawn").Pool(min(jobs, len(missing)), _start, (folder,)) as pool:
             for _ in pool.imap_unordered(_one, missing):
                 pass
-    return [cached(folder, label(r), lambda: {}) for r in runs]
+    return [json.loads(place(folder, label(run)).read_text()) for run in runs]
 
 
 def label(run: dict) -> str:

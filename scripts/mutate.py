@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +86,7 @@ def variants(node: ast.AST) -> list[ast.AST]:
         isinstance(node, ast.Call)
         and len(node.args) >= 2
         and not any(isinstance(a, ast.Starred) for a in node.args[:2])
+        and ast.unparse(node.func) not in ("max", "min")  # which take their arguments in any order
     ):
         change(args=[node.args[1], node.args[0], *node.args[2:]])
     elif isinstance(node, ast.Expr | ast.Raise | ast.Delete):
@@ -112,7 +114,7 @@ def sites(tree: ast.AST, appearance: bool):
     for name, value in ast.iter_fields(tree):
         for node in value if isinstance(value, list) else [value]:
             if isinstance(node, ast.AST) and not skipped(node, tree, name):
-                if not (appearance and isinstance(node, ast.Constant | ast.BinOp | ast.Expr)) and hasattr(
+                if not (appearance and isinstance(node, ast.Constant | ast.UnaryOp | ast.BinOp | ast.Expr)) and hasattr(
                     node, "lineno"
                 ):
                     yield node
@@ -339,9 +341,11 @@ def sampled(budget: int, seed: int, only: str, jobs: int) -> tuple[int, int]:
     chosen = sample([b for path in files for b in breaks(path)], budget, seed)
     groups = {file: [b for b in chosen if b.file == file] for file in dict.fromkeys(b.file for b in chosen)}
     print(f"{len(chosen)} breaks in {len(groups)} files, seed {seed}", flush=True)
-    with tempfile.TemporaryDirectory() as folder, multiprocessing.get_context("fork").Pool(jobs) as pool:
-        work = [(Path(folder).resolve(), *item) for item in groups.items()]
-        results = pool.starmap(one_file, work, chunksize=1)
+    # An executor, not a Pool: a Pool's workers are daemonic, and the tests of DataLoader workers could not start theirs.
+    context = multiprocessing.get_context("fork")
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        work = [pool.submit(one_file, Path(folder).resolve(), *item) for item in groups.items()]
+        results = [future.result() for future in work]
     done = [pair for group in results for pair in group]
     return len(done), report(done)
 

@@ -5,8 +5,6 @@ import math
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -39,7 +37,7 @@ def mean_interval(values, level: float = 0.95) -> tuple[float, float]:
     Raises:
         ValueError: fewer than two values, which show no spread.
     """
-    from scipy.stats import t  # scikit-learn brings scipy
+    from scipy.stats import t  # here, not at the top: scipy.stats and scikit-learn take seconds to import
 
     values = np.asarray(values, dtype=float)
     if values.size < 2:
@@ -78,6 +76,9 @@ def linear_probe(train, train_labels, val, val_labels, test, test_labels, streng
     Features are standardised with the training set's statistics; the inverse regularisation strength is chosen on the
     validation set; the test set is touched once.
     """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
     train, val, test = (np.asarray(x, dtype=np.float64) for x in (train, val, test))
     scale = StandardScaler().fit(train)
     probes = [LogisticRegression(C=c, max_iter=2000).fit(scale.transform(train), train_labels) for c in strengths]

@@ -107,7 +107,7 @@ def gather_with_gradient(x: Float[Tensor, "n dim"]) -> Float[Tensor, "all dim"]:
 
 def alignment(first: Float[Tensor, "n dim"], second: Float[Tensor, "n dim"]) -> Float[Tensor, ""]:
     """Mean squared distance of partners on the unit sphere; 0 is best (Wang & Isola 2020). Derived in chapter 11."""
-    return (F.normalize(first, dim=-1) - F.normalize(second, dim=-1)).square().sum(-1).mean()
+    return (F.normalize(first, dim=1) - F.normalize(second, dim=1)).square().sum(1).mean()
 
 
 def uniformity(z: Float[Tensor, "n dim"], t: float = 2.0) -> Float[Tensor, ""]:
@@ -115,7 +115,7 @@ def uniformity(z: Float[Tensor, "n dim"], t: float = 2.0) -> Float[Tensor, ""]:
 
     Wang & Isola 2020. Derived in chapter 11.
     """
-    return torch.pdist(F.normalize(z, dim=-1)).square().mul(-t).exp().mean().log()
+    return torch.pdist(F.normalize(z, dim=1)).square().mul(-t).exp().mean().log()
 
 
 def effective_rank(z: Float[Tensor, "n dim"]) -> float:

@@ -203,7 +203,7 @@ class PacketFile:
         if context is None:
             raise VideoReadError(self.path, "no decoder here knows its codec", "re-encode it as H.264")
         context.options = STRICT
-        many = context.width * context.height >= 1 << 18 and parent_process() is None
+        many = context.width * context.height >= 1 << 18 and parent_process() is None  # no mutate: speed only
         context.thread_type = "AUTO" if many else "NONE"
         context.thread_count = min(4, os.cpu_count() or 1) if many else 1
         self._fresh, self._used = True, False  # no packet taken out yet, none fed to the decoder

@@ -3,8 +3,7 @@
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
-from torchvision.transforms import v2
+from torch import Tensor, nn
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -35,6 +34,9 @@ def to_frames(clip: Float[Tensor, "*batch time 3 height width"]) -> UInt8[np.nda
 
 def normalize(clip: Float[Tensor, "*batch 3 height width"], mean=IMAGENET_MEAN, std=IMAGENET_STD) -> Tensor:
     """Subtract a mean and divide by a standard deviation per channel. Derived in chapter 02."""
+    # Here and below, not at the top: importing torchvision takes seconds.
+    from torchvision.transforms import v2
+
     return v2.functional.normalize(clip, list(mean), list(std))
 
 
@@ -56,15 +58,17 @@ def trim(clip: Tensor, start: int, length: int) -> Tensor:
     return clip.narrow(-4, start, length)
 
 
-def evaluation_transform(size: int) -> v2.Transform:
+def evaluation_transform(size: int) -> nn.Module:
     """Return the deterministic transform: short side to ``size``, then the central square. Derived in chapter 02.
 
     Takes and returns float clips (..., 3, H, W); every frame is treated alike.
     """
+    from torchvision.transforms import v2
+
     return v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size)])
 
 
-def training_transform(size: int, *, scale=(0.7, 1.0), color: float = 0.2, flip: bool = False) -> v2.Transform:
+def training_transform(size: int, *, scale=(0.7, 1.0), color: float = 0.2, flip: bool = False) -> nn.Module:
     """Return a random crop and colour change, drawn once per call and shared by all frames. Derived in chapter 02.
 
     Call it on one clip (T, 3, H, W): called on a batch, every clip of the batch would share the draw.
@@ -76,6 +80,8 @@ def training_transform(size: int, *, scale=(0.7, 1.0), color: float = 0.2, flip:
         color: strength of the brightness, contrast and saturation change.
         flip: mirror half of the clips. Only where no label names a side.
     """
+    from torchvision.transforms import v2
+
     steps = [v2.RandomResizedCrop(size, scale=scale, ratio=(0.9, 1.1), antialias=True)]
     if color:
         steps.append(v2.ColorJitter(brightness=color, contrast=color, saturation=color))

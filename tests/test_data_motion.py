@@ -1,6 +1,7 @@
 """The motion set: what it promises, each promise with a test that fails when it is broken."""
 
 import json
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from sora_nb.data import motion, motion_files, motion_render
 from sora_nb.data.motion import CLASSES, PAIRS, MotionSpec, caption, generate, load, render, tone
+from sora_nb.data.motion_files import directory
 from sora_nb.video import VideoReadError, read_audio, read_video, write_video
 
 SMALL = MotionSpec(train=24, val=12, test=12)
@@ -99,6 +101,17 @@ def test_boxes_enclose_the_ink_tightly(label, seed):
         seen = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
         assert np.abs(box - seen).max() < 2.1  # pixels of 64
         assert (box >= 0).all() and (box <= 64).all()
+
+
+def test_boxes_are_not_off_to_one_side():
+    """Over many clips the box's centre is the ink's; half a point of the enlarged digit would show."""
+    off = []
+    for seed in range(60):
+        clip, boxes = motion_render.draw(_params(seed % 4, seed=seed, background="black"), 2, 128)
+        for frame, (x0, y0, x1, y1) in zip(clip, boxes):
+            rows, columns = np.nonzero(frame.max(-1) > 0.5 * frame.max())
+            off.append(((x0 + x1 - columns.min() - columns.max() - 1) / 2, (y0 + y1 - rows.min() - rows.max() - 1) / 2))
+    assert np.abs(np.mean(off, 0)).max() < 0.2  # pixels of 128
 
 
 def test_splits_partition_digits_and_photographs():
@@ -221,6 +234,11 @@ def test_spec_intra_reaches_the_encoder(tmp_path):
     path = load(spec, "train", tmp_path, progress=False).files[1]
     frames = render(spec, "train", 1)[0]
     assert path.read_bytes() == write_video(tmp_path / "same.mp4", frames, spec.rate, intra=True).read_bytes()
+
+
+def test_a_folder_names_its_set(tmp_path):
+    assert re.fullmatch(r"motion-v2-32px-16f-[0-9a-f]{8}", directory(MotionSpec(level=2), tmp_path).name)
+    assert directory(MotionSpec(level=2), tmp_path) != directory(MotionSpec(level=2, seed=1), tmp_path)
 
 
 def test_manifest_describes_every_file(small):

@@ -81,6 +81,16 @@ def test_grey_is_zero_inside_and_a_quarter_of_contrast_is_one():
     assert_close(model.decode(torch.randn(1, 2, 5)), torch.full((1, 8, 3, 16, 16), 0.75))
 
 
+def test_weights_start_as_he_and_others_draw_them():
+    """One convolution's spread is torch's own for its fan-in; a block's last convolution starts at zero."""
+    torch.manual_seed(0)
+    model = SoraAutoencoder(width=32)
+    first = next(m for m in model.modules() if isinstance(m, torch.nn.Conv3d) and m.weight.any())
+    theirs = torch.nn.init.kaiming_normal_(torch.empty(4096, *first.weight.shape[1:]), nonlinearity="relu")
+    assert_close(first.weight.std(), theirs.std(), rtol=0.06, atol=0)
+    assert not any(m.conv2.weight.any() for m in model.modules() if hasattr(m, "conv2"))
+
+
 def test_every_parameter_learns():
     model = small()
     model(torch.rand(2, 8, 3, 16, 16)).square().sum().backward()

@@ -250,6 +250,16 @@ def test_the_package_stays_small():
     assert code_lines('"""Doc.\n\nMore."""\n\n# why\nx = 1\n') == 1
 
 
+def test_the_package_imports_without_its_slow_dependencies():
+    """torchvision (which loads torch's compiler) and scikit-learn would add six seconds to the start of every chapter."""
+    modules = ", ".join(
+        str(path.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__init__") for path in MODULES
+    )
+    code = f"import sys, {modules}; print(sorted({{'torchvision', 'sklearn', 'torch._dynamo'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
 def undocumented(tree: ast.AST) -> list[str]:
     """Public functions and classes without a docstring, or whose docstring (or class's, or module's) names no chapter."""
     found = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 import pickle
@@ -206,6 +207,7 @@ def test_probe_of_a_constant_rate(files):
     assert info.rate == pytest.approx(25) and info.duration == pytest.approx(FRAMES / 25)
     assert info.key_frames == (0, 12, 24, 36) and info.key_frame_interval == 10
     np.testing.assert_allclose(info.times, np.arange(FRAMES) / 25, atol=1e-9)
+    assert "times" not in repr(info) and info == dataclasses.replace(info, times=info.times + 1)  # arrays stay out of both
 
 
 def test_probe_of_sound_start_edit_and_rotation(files):
