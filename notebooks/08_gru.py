@@ -549,7 +549,7 @@ ledger.claim(
 # Article C's clips have 100 frames. The generator draws them too: the same movement, slower. And a recurrent network need not wait for the end of a clip. Its `step` takes a frame and the state, and gives the answer
 # so far. The check: after every one of 100 frames it equals what the whole network says about the clip up to there.
 
-# %%
+# %% tags=["nbval-check-output"]
 slow = motion.MotionSpec(level=1, frames=100)
 drawn = [motion.render(slow, "test", i) for i in range(sizes.long)]
 long = to_clip(np.stack([raw for raw, _ in drawn]))  # (12, 100, 3, 32, 32)

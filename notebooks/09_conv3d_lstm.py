@@ -635,10 +635,8 @@ lost = {
 }
 with torch.no_grad():
     trained = again.train()(clips[:2])[:1], again(clips[[0, 7]])[:1]
-    (
-        again.load_state_dict(load(folder)[0].state_dict()),
-        again.eval(),
-    )  # train() moved the running means
+    again.load_state_dict(load(folder)[0].state_dict())  # train() moved the running means
+    again.eval()
     alone = again(clips[:2])[:1], again(clips[[0, 7]])[:1]
 print({name: round(score, 2) for name, score in lost.items()})
 print(
@@ -1061,10 +1059,8 @@ ledger.claim(
 truth = torch.randint(0, 2, (1000,), generator=torch.Generator().manual_seed(0))
 output = torch.where(truth == 1, 4.0, -4.0)[:, None]  # (B, 1)
 _, predicted = torch.max(output, 1)
-as_printed, by_sign = (
-    (predicted == truth).float().mean(),
-    ((output[:, 0] > 0) == truth).float().mean(),
-)
+as_printed = (predicted == truth).float().mean()
+by_sign = ((output[:, 0] > 0) == truth).float().mean()
 print(
     f"as printed {as_printed:.2f}, by sign {by_sign:.2f}; classes named: {predicted.unique().tolist()}"
 )

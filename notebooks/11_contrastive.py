@@ -147,7 +147,7 @@ torch.testing.assert_close(*grads)
 # candidates look alike, the loss is $\log(2N-1)$. And it cannot reach 0: the best arrangement puts partners on one point and spreads the $N$ points as a
 # simplex, where every wrong cosine is $-1/(N-1)$.
 
-# %%
+# %% tags=["nbval-check-output"]
 n, tau = 64, 0.15
 simplex = torch.eye(n) - 1 / n  # N points, each as far from the others as can be
 best = objectives.nt_xent(simplex, simplex, tau)
@@ -194,7 +194,7 @@ _ = ax.legend(fontsize=8)
 # $S = [F'_1, \dots, F'_T]$. Its printed layer has two faults that stop it before any loss is computed. In PyTorch it would read:
 
 
-# %%
+# %% tags=["nbval-check-output"]
 class AsPrinted(nn.Module):
     """Article B's temporal encoding, translated word for word."""
 
@@ -226,7 +226,7 @@ ledger.claim(
 # Made whole: one frame network, created once and shared by all frames; a slice of $T$ rows; and a linear layer that reads the slice. `SliceEncoder` is exactly
 # this:
 
-# %%
+# %% tags=["nbval-check-output"]
 encoder = SliceEncoder(frames=8, features=64, width=128).eval()
 rows = [F.relu(encoder.frames(frame[:, None]))[:, 0] for frame in clip.unbind(1)]  # T × (B, F)
 by_hand = torch.stack(rows, 1)  # (B, T, F): the slice
@@ -288,9 +288,8 @@ def shift_and_zoom(clips, shift=0.25, zoom=0.2):
     move = shift * (2 * torch.rand(n, 2, 1) - 1)
     theta = torch.cat([torch.eye(2) * scale, move], 2).to(clips)  # (N, 2, 3)
     grid = F.affine_grid(theta, (n, 1, *clips.shape[-2:]), align_corners=False)
-    out = F.grid_sample(
-        clips.flatten(1, 2), grid, padding_mode="reflection", align_corners=False
-    )  # frames as channels: (N, T·3, H, W)
+    flat = clips.flatten(1, 2)  # frames as channels: (N, T·3, H, W)
+    out = F.grid_sample(flat, grid, padding_mode="reflection", align_corners=False)
     return out.view_as(clips)
 
 

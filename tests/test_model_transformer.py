@@ -65,6 +65,7 @@ def test_frame_parameters_are_those_counted_by_hand():
     assert parameters(FrameCNN()) == kernels + norms + 64 * 4 * 4 * 128 + 128
     blocks = sum(2 * (9 * width * width + 2 * width) for width in (16, 32, 64))
     assert parameters(FrameCNN(residual=True)) == parameters(FrameCNN()) + blocks
+    assert FrameCNN().stages(torch.rand(1, 3, 32, 32)).shape == (1, 64, 4, 4)  # each stage halves the side
 
 
 def test_frame_errors():

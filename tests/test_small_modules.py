@@ -1,6 +1,7 @@
 """Settings, ledger and plots."""
 
 import json
+import subprocess
 
 import numpy as np
 import pytest
@@ -48,6 +49,20 @@ def test_receipts_round_trip_and_say_where_they_come_from(tmp_path, monkeypatch)
     assert [p.name for p in path.parent.iterdir()] == ["run.json"]
     with pytest.raises(FileNotFoundError, match=r"No receipt .*missing\.json"):
         ledger.read_receipt("missing")
+
+
+def test_a_receipt_says_when_the_package_differs_from_its_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger, "ROOT", tmp_path)
+    assert ledger._commit() == "unknown"
+    (tmp_path / "sora_nb").mkdir()
+    (tmp_path / "sora_nb" / "x.py").write_text("x = 1\n")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"]):
+        subprocess.run([*git, *command], check=True)
+    commit = ledger._commit()
+    assert len(commit) >= 7 and "+" not in commit
+    (tmp_path / "sora_nb" / "x.py").write_text("x = 2\n")
+    assert ledger._commit() == commit + "+changes"
 
 
 @pytest.fixture

@@ -39,6 +39,17 @@ def test_fit_learns_and_reports_each_epoch():
     assert not net.training
 
 
+def test_fit_takes_32_items_a_step_unless_told():
+    sizes = []
+
+    def step(net, batch):
+        sizes.append(len(batch[0]))
+        return training.classify(net, batch)
+
+    training.fit(model(), toy(), epochs=1, step=step, progress=False)
+    assert sizes == [32, 32, 32]
+
+
 def test_same_seed_is_bit_identical_and_another_seed_is_not():
     nets = [model(), model(), model()]
     for net, seed in zip(nets, (3, 3, 4), strict=True):

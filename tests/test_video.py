@@ -281,6 +281,12 @@ def test_a_missing_file_is_named(tmp_path):
     assert (copy.path, copy.reason, copy.advice) == (error.value.path, error.value.reason, error.value.advice)
 
 
+def test_the_reason_holds_what_ffmpeg_says(tmp_path):
+    (tmp_path / "text.mp4").write_bytes(b"no video " * 50)
+    with pytest.raises(VideoReadError, match=r"no video \(Invalid data found"):
+        probe(tmp_path / "text.mp4")
+
+
 def test_audio_only_is_no_video(tmp_path):
     with pytest.raises(VideoReadError, match="holds no video"):
         probe(audio_only(tmp_path / "a.m4a"))

@@ -25,7 +25,7 @@ from sora_nb.data.motion_render import CLASSES, SPLITS, draw, progress, sample
 from sora_nb.video import VideoReadError, read_video, write_video
 
 VERSION = 3  # raise it whenever a pixel or the encoding changes: the folder name depends on it
-CHUNK = 50  # clips a worker makes between two reports
+CHUNK = 50  # no mutate; clips a worker makes between two reports
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 # x264's macroblock tree reads memory it has not written when frames are tiny: the same clip gave other bytes in
 # another process. Without it they are the same.
@@ -205,7 +205,7 @@ def _watch(parent: int) -> None:
 
     def leave() -> None:
         while os.getppid() == parent:
-            time.sleep(1)
+            time.sleep(1)  # no mutate
         os._exit(1)
 
     threading.Thread(target=leave, daemon=True).start()

@@ -82,10 +82,9 @@ class SoraAutoencoder(nn.Module):
         """Keep the signal's size from layer to layer (He et al. 2015); blocks start silent."""
         for module in self.modules():
             if isinstance(module, (nn.Conv3d, nn.ConvTranspose3d)):
-                taps = module.weight[0, 0].numel()
-                seen = (
-                    taps // math.prod(module.stride) if isinstance(module, Upsample) else taps
-                )  # by one output
+                seen = module.weight[0, 0].numel()  # weights that reach one output
+                if isinstance(module, Upsample):
+                    seen //= math.prod(module.stride)
                 nn.init.normal_(module.weight, std=(2 / (module.in_channels * seen)) ** 0.5)
                 nn.init.zeros_(module.bias)
         for module in self.modules():
