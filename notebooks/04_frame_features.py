@@ -849,9 +849,10 @@ known = {
     "trained on digit": [examine(frozen(model)) for model in digital],
 }
 questions = list(known["pixels"][0])
-print(" " * 17 + "".join(f"{q:>21s}" for q in questions))
+print(" " * 16, *questions, sep="  ")
 for name, results in known.items():
-    print(f"{name:17s}" + "".join(f"{np.mean([r[q] for r in results]):21.2f}" for q in questions))
+    row = {q: np.mean([r[q] for r in results]) for q in questions}
+    print(f"{name:16s}", *(f"{value:{len(q)}.2f}" for q, value in row.items()), sep="  ")
 
 # %% mystnb={"figure": {"name": "fig-04-probes", "caption": "What frozen features know, by linear probe; a dot is a seed, a diamond the mean with its 95 % interval, dashed is chance. Each network knows best what it was trained for. No pooled feature knows the direction; every feature kept in order does, the untrained one included."}, "image": {"alt": "Five panels of accuracies for pixels, an untrained network, one trained on pairs and one trained on digits; in the pooled direction panel all four sit on the dashed line at one half"}}
 fig, axes = plt.subplots(1, 5, figsize=(10, 2.3), sharey=True)

@@ -673,10 +673,9 @@ for name in ("position before, decoder", "the same with 128 words"):
     level2[name] = [
         overall(learn(seed, hard_features, **variants[name])[0]) for seed in range(sizes.seeds)
     ]
-print(
-    f"nearest pixels {pixel_score:.3f}",
-    *(f"| {name}: {' '.join(f'{s:.3f}' for s in scores)}" for name, scores in level2.items()),
-)
+print(f"nearest pixels            {pixel_score:.3f}")
+for name, scores in level2.items():
+    print(f"{name:25s}", *(f"{score:.3f}" for score in scores))
 
 # %% mystnb={"figure": {"name": "fig-07-level2", "caption": "Level 2, a dot per seed. On the same frozen features the Transformer is ahead of a linear classifier that keeps the order, and both are far ahead of pixels. Forced through 128 words, it is no better than about the nearest pixels (dotted)."}, "image": {"alt": "Three rows of accuracies with a dot per seed, and a dotted line for the pixel nearest neighbour"}}
 fig, ax = plt.subplots(figsize=(6.5, 2.0))
@@ -746,7 +745,9 @@ for source in ("English words", "random numbers"):
         (scores["overall"], perplexity(model.words(features[2][0]), 128))
         for model, _, scores in trained
     ]
-    print(f"{source:15s}", *(f"accuracy {a:.3f} perplexity {p:.0f};" for a, p in starts[source]))
+    accuracies, perplexities = zip(*starts[source], strict=True)
+    print(f"{source:15s} accuracy  ", *(f"{a:.3f}" for a in accuracies))
+    print(f"{'':15s} perplexity", *(f"{p:5.0f}" for p in perplexities))
 
 # %% mystnb={"figure": {"name": "fig-07-english", "caption": "Accuracy and perplexity after three epochs from a codebook of English word embeddings and from random numbers; one line a seed. What difference there is in accuracy does not favour the English start."}, "image": {"alt": "Two panels with three lines each, joining the result of an English start to that of a random start"}}
 fig, axes = plt.subplots(1, 2, figsize=(6.5, 2.2))
