@@ -49,7 +49,7 @@ from sora_nb.settings import settings
 
 plots.use_style()
 sizes = settings(
-    T0=dict(train=1500, seeds=3, epochs=6, stride=3),
+    T0=dict(train=1500, seeds=3, epochs=5, stride=3),
     T1=dict(train=2400, seeds=5, epochs=10, stride=1),
 )
 work, clock = Path(tempfile.mkdtemp()), time.perf_counter
