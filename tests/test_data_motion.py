@@ -254,6 +254,11 @@ def test_spec_intra_reaches_the_encoder(tmp_path):
     assert path.read_bytes() == write_video(tmp_path / "same.mp4", frames, spec.rate, intra=True).read_bytes()
 
 
+def test_default_set_is_the_one_the_chapters_speak_of():
+    sizes = dict(size=32, frames=16, train=2400, val=600, test=600, rate=8, seed=0)
+    assert MotionSpec() == MotionSpec(level=1, intra=True, audio=False, background="photo", **sizes)
+
+
 def test_a_folder_names_its_set(tmp_path):
     assert re.fullmatch(r"motion-v2-32px-16f-[0-9a-f]{8}", directory(MotionSpec(level=2), tmp_path).name)
     assert directory(MotionSpec(level=2), tmp_path) != directory(MotionSpec(level=2, seed=1), tmp_path)

@@ -39,6 +39,13 @@ def test_fit_learns_and_reports_each_epoch():
     assert not net.training
 
 
+def test_weights_go_into_a_folder_that_is_not_there_yet(tmp_path):
+    training.save_weights(model(), tmp_path / "new" / "weights.safetensors")
+    fresh = model(seed=1)
+    training.load_weights(fresh, tmp_path / "new" / "weights.safetensors")
+    assert equal(fresh, model())
+
+
 def test_fit_takes_32_items_a_step_unless_told():
     sizes = []
 
