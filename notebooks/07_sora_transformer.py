@@ -196,7 +196,7 @@ assert torch.equal(words, by_loop[:5])
 # %% [markdown]
 # ## A codebook that follows its features
 #
-# The codes are not trained by gradient. Each moves towards the mean of the features that chose it, as in $k$-means, but a batch at a time: with
+# The codes are not trained by gradient (van den Oord and others offer both, {cite}`oord2017vqvae`, appendix). Each moves towards the mean of the features that chose it, as in $k$-means, but a batch at a time: with
 # $n_j$ features summing to $s_j$ in this batch,
 #
 # $$N_j \leftarrow \gamma N_j + (1-\gamma)\,n_j,\qquad m_j \leftarrow \gamma m_j + (1-\gamma)\,s_j,\qquad e_j = m_j / \tilde N_j .$$
@@ -297,7 +297,7 @@ health = {
     "k-means, restarts": follow(0.05, "k-means"),
 }
 
-# %% mystnb={"figure": {"name": "fig-07-perplexity", "caption": "Perplexity and usage of a 128-word codebook on validation frames. Without restarts most words never come to life; restarts repair even a start that has nothing to do with the features; k-means does not need them."}, "image": {"alt": "Two panels of curves over 60 batches: without restarts both stay low, with restarts they climb within some twenty batches to the level where k-means starts"}}
+# %% mystnb={"figure": {"name": "fig-07-perplexity", "caption": "Perplexity and usage of a 128-word codebook on validation frames. Without restarts most words never come to life; restarts repair even a start that has nothing to do with the features; one by k-means is healthy from the first batch."}, "image": {"alt": "Two panels of curves over 60 batches: without restarts both stay low, with restarts they climb within some twenty batches to the level where k-means starts"}}
 fig, axes = plt.subplots(1, 2, figsize=(8, 2.6))
 for ax, which, label in zip(
     axes, (0, 1), ("perplexity (at most 128)", "usage (share of words)"), strict=True
@@ -609,7 +609,7 @@ ledger.claim(
 # after the encoder comes too late for it. And the mean, with position before, got there by a detour: see its loss in the last section.
 #
 # One thing these runs cannot test: with frozen features, the straight-through gradient and the commitment loss have nobody to talk to. The features cannot
-# move towards their words, so the cost of words measured here is an upper end. The last exercise sets them free.
+# move towards their words; where they can, words may cost less. The last exercise sets them free.
 #
 # ## Against a naive ruler, on level 2
 #
