@@ -442,7 +442,7 @@ kilobytes = [(work / f"gop{G}.mp4").stat().st_size / 1e3 for G in intervals]
 
 # %% mystnb={"figure": {"name": "fig-01-seek", "caption": "Left: frames decoded to fetch one at random, three seeds a point, on the predicted line (G+1)/2. Right: the same clip in kilobytes. You pay in bytes or in waiting; beyond a key frame every second or so, few bytes are left to save."}, "image": {"alt": "Two log-scale plots against the key-frame interval: the decode count rises along a straight dashed line, the file size falls steeply and then levels off"}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.5, 2.9))
-left.plot(intervals, [(G + 1) / 2 for G in intervals], "--", color=plots.GREY, label="(G+1)/2")
+left.plot(intervals, [(G + 1) / 2 for G in intervals], "--", color=plots.GRAY, label="(G+1)/2")
 for seed in range(3):
     left.plot(intervals, [counts[G][seed] for G in intervals], "o", color=plots.ORANGE, alpha=0.8)
 left.set(xscale="log", yscale="log", xlabel="key-frame interval G", ylabel="frames decoded")
@@ -611,7 +611,7 @@ ledger.claim(
 # ```{solution} ex-01-many
 # :class: dropdown
 # Sort the distinct indices, group them by their key frame, seek once for each group, decode forward to the largest index of the
-# group, and scatter into an array: `out[np.asarray(indices) == n] = frame`. `VideoReader.get` in `sora_nb/video.py` is one solution.
+# group, and scatter into an array: `out[np.asarray(indices) == n] = frame`. `VideoReader.get` in `sora_nb/video/reader.py` is one solution.
 # ```
 #
 # ```{exercise} Build: catch the liar

@@ -135,7 +135,7 @@ def descend(x, step, steps=300):
 
 # %%
 raw, unit = descend(pictures * 255, 0.05 / 255**2), descend(pictures, 0.05)
-centred = pictures - pictures.mean(0)
+centered = pictures - pictures.mean(0)
 print("largest difference between the two loss curves:", f"{abs(raw - unit).max():.0e}")
 assert np.allclose(raw, unit, atol=1e-9)
 
@@ -156,10 +156,10 @@ curves = {
     for name, x in (
         ("0 to 255", pictures * 255),
         ("0 to 1", pictures),
-        ("0 to 1, mean subtracted", centred),
+        ("0 to 1, mean subtracted", centered),
     )
 }
-shrink = largest(pictures) / largest(centred)
+shrink = largest(pictures) / largest(centered)
 print(f"largest curvature: subtracting the mean divides it by {shrink:.0f}")
 
 # %% mystnb={"figure": {"name": "fig-02-scale", "caption": "Gradient descent with the largest safe step for each kind of input. Scaling alone gives the very same curve (the first two lie on each other); subtracting the mean is what helps."}, "image": {"alt": "Loss against step: two identical slowly falling lines, one dashed on the other, and a third line that falls faster"}}
@@ -235,7 +235,7 @@ for length in (16, 8, 4, 2):
 # %% mystnb={"figure": {"name": "fig-02-trim", "caption": "Accuracy of the label reader when only the middle of each clip is kept. Memory falls in proportion; the label survives until the motion no longer fits into what is left."}, "image": {"alt": "Line of accuracy against frames kept: flat from sixteen to about eight frames, then falling"}}
 fig, ax = plt.subplots(figsize=(4.5, 2.6))
 ax.plot(list(kept), list(kept.values()), "o-")
-ax.axhline(1 / 12, color=plots.GREY, ls="--", lw=1)
+ax.axhline(1 / 12, color=plots.GRAY, ls="--", lw=1)
 _ = ax.set(xlabel="frames kept", ylabel="accuracy", ylim=(0, 1.03), xticks=list(kept))
 
 # %%

@@ -384,7 +384,7 @@ fig, axes = plt.subplots(1, 2, figsize=(6.5, 3), sharex=True, sharey=True)
 for ax, (_, true, read), name in zip(
     axes, (kept[0], lost[0]), ("4 × 4 grid kept", "averaged over the map"), strict=True
 ):
-    ax.plot([4, 28], [4, 28], "--", color=plots.GREY, lw=1)
+    ax.plot([4, 28], [4, 28], "--", color=plots.GRAY, lw=1)
     ax.plot(true, read, ".", ms=3, alpha=0.4)
     ax.set(title=name, xlabel="true place, pixels", aspect="equal", xlim=(2, 30), ylim=(2, 30))
 _ = axes[0].set(ylabel="read off the feature")
@@ -927,7 +927,7 @@ lost_to = {
     if name != "eval mode"
 }
 ax = plots.intervals(lost_to, "digit accuracy minus that in eval mode")
-ax.axvline(0, color=plots.GREY, ls="--", lw=1)
+ax.axvline(0, color=plots.GRAY, ls="--", lw=1)
 _ = ax.set_xticks([-0.1, -0.05, 0, 0.05])
 
 # %% [markdown]

@@ -228,7 +228,7 @@ torch.testing.assert_close(fitted @ fitted.T, torch.eye(8).double(), atol=1e-3, 
 few = waves(torch.arange(16), 16)
 fig, axes = plt.subplots(1, 3, figsize=(7, 2.5))
 for i, ax in enumerate(axes):
-    ax.plot(few[:, 2 * i + 1], few[:, 2 * i], "-", color=plots.GREY, lw=0.6)
+    ax.plot(few[:, 2 * i + 1], few[:, 2 * i], "-", color=plots.GRAY, lw=0.6)
     ax.scatter(few[:, 2 * i + 1], few[:, 2 * i], c=range(16), vmin=-6, s=30, zorder=3)
     for p in (0, 1, 2, 15):
         ax.annotate(
@@ -675,7 +675,7 @@ for j, name in enumerate(("16 of the frames", "all 32", "all 32, squeezed")):
             alpha=0.8,
             label=name if i == 0 else None,
         )
-ax.axhline(0.5, color=plots.GREY, ls="--", lw=1)
+ax.axhline(0.5, color=plots.GRAY, ls="--", lw=1)
 ax.set(xticks=range(3), xticklabels=KINDS[1:], ylabel="within-pair accuracy", ylim=(0.45, 1.02))
 _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 

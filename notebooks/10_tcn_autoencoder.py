@@ -548,7 +548,7 @@ for name, points in curves.items():
 fig, ax = plt.subplots(figsize=(6.5, 3.2))
 for (name, points), marker in zip(curves.items(), "os^", strict=True):
     ax.semilogx(*zip(*points, strict=True), marker + "-", label=name)
-ax.axhline(rulers["mean over time (768)"], color=plots.GREY, ls="--", lw=1, label="mean over time")
+ax.axhline(rulers["mean over time (768)"], color=plots.GRAY, ls="--", lw=1, label="mean over time")
 ax.set(xlabel="bits a clip", ylabel="PSNR (dB)")
 _ = ax.legend(loc="upper left", fontsize=8)
 
@@ -649,7 +649,7 @@ assert alarm["one-way autoencoder"] < 0.65
 there, back = (-10 * errors["one-way autoencoder"](c).log10() for c in (usual, usual.flip(1)))
 fig, ax = plt.subplots(figsize=(5.5, 2.8))
 ax.plot(there, there - back, ".", alpha=0.5)
-ax.axhline(0, color=plots.GREY, lw=1)
+ax.axhline(0, color=plots.GRAY, lw=1)
 _ = ax.set(xlabel="PSNR of the clip (dB)", ylabel="lost by reversal (dB)")
 
 # %% [markdown]

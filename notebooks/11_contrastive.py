@@ -293,7 +293,7 @@ def shift_and_zoom(clips, shift=0.25, zoom=0.2):
     return out.view_as(clips)
 
 
-def mix_colours(clips):
+def mix_colors(clips):
     """Each new channel is a random mean of the old ones, the same in all frames."""
     mix = torch.rand(len(clips), 3, 3).to(clips)
     return torch.einsum("nij,ntjhw->ntihw", mix / mix.sum(2, keepdim=True), clips)
@@ -301,7 +301,7 @@ def mix_colours(clips):
 
 def view(clips):
     """One random view of each clip: (N, 16, 3, H, W) -> (N, 8, 3, H, W)."""
-    return mix_colours(shift_and_zoom(crop(clips)))
+    return mix_colors(shift_and_zoom(crop(clips)))
 
 
 # %% mystnb={"figure": {"name": "fig-11-views", "caption": "Two clips as the network gets them, and two random views of each. Colour, place, size and speed have changed; what moves where has not."}, "image": {"alt": "Six rows of eight small frames: a clip, then two views of it with other colours, a little displaced, zoomed and shifted in time; twice"}}
@@ -637,8 +637,8 @@ grid = torch.stack([k.mean(0) for k in known.values()])  # (views, 7)
 fig, ax = plt.subplots(figsize=(8, 2.6))
 ax.imshow(grid, vmin=0.3, vmax=1, aspect="auto")
 for (r, c), value in [((r, c), grid[r, c]) for r in range(len(grid)) for c in range(7)]:
-    colour = "black" if value > 0.7 else "white"
-    ax.text(c, r, f"{value:.2f}", ha="center", va="center", color=colour)
+    color = "black" if value > 0.7 else "white"
+    ax.text(c, r, f"{value:.2f}", ha="center", va="center", color=color)
 ax.set(xticks=range(7), xticklabels=[*motion.PAIRS, "pair"])
 _ = ax.set(yticks=range(len(known)), yticklabels=known)
 
@@ -749,10 +749,10 @@ for name, rows in curves.items():
 
 # %% mystnb={"figure": {"name": "fig-11-labels", "caption": "Test accuracy against the number of labels, a thin line per seed, thick the mean. A probe on pretrained features is far above one on random features. But training the whole network is better still, and then it hardly matters where it started."}, "image": {"alt": "Four bundles of rising curves over a logarithmic axis of labels; the two that train the whole network on top and nearly one, the pretrained probe a little below, the random probe far below"}}
 fig, ax = plt.subplots(figsize=(5.5, 2.9))
-for (name, rows), colour in zip(curves.items(), plots.COLORS, strict=False):
-    ax.plot(amounts, rows.T, color=colour, lw=0.8, alpha=0.6)
-    ax.plot(amounts, rows.mean(0), "o-", color=colour, label=name)
-ax.axhline(1 / 12, color=plots.GREY, ls="--", lw=1)
+for (name, rows), color in zip(curves.items(), plots.COLORS, strict=False):
+    ax.plot(amounts, rows.T, color=color, lw=0.8, alpha=0.6)
+    ax.plot(amounts, rows.mean(0), "o-", color=color, label=name)
+ax.axhline(1 / 12, color=plots.GRAY, ls="--", lw=1)
 ax.set(xscale="log", xlabel="labels", ylabel="accuracy, level 2", xticks=amounts)
 _ = (ax.set_xticklabels(amounts), ax.minorticks_off(), ax.legend(fontsize=8))
 
@@ -864,7 +864,7 @@ class Heads(nn.Module):
 
     def __init__(self, names):
         super().__init__()
-        self.encoder = SoraContrastive(SliceEncoder(), centre=False)
+        self.encoder = SoraContrastive(SliceEncoder(), center=False)
         self.heads = nn.ModuleDict({name: nn.Linear(128, tasks[name]) for name in names})
 
     def forward(self, clips):
@@ -876,7 +876,7 @@ def compare(model, clips, labels):
     """Sum of the tasks' cross-entropies, and the accuracy on each."""
     clips, slow = at_two_speeds(clips)
     truth = dict(zip(tasks, (*labels.T, slow), strict=True))
-    logits = model(mix_colours(shift_and_zoom(clips)) if model.training else clips)
+    logits = model(mix_colors(shift_and_zoom(clips)) if model.training else clips)
     loss = sum(F.cross_entropy(z, truth[name]) for name, z in logits.items())
     return loss, [evaluation.accuracy(z, truth[name]) for name, z in logits.items()]
 

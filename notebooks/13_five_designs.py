@@ -226,7 +226,7 @@ ABLATIONS = {
     "A without words": ("A Transformer", dict(words=0)),
     "A without position": ("A Transformer", dict(position="none")),
     "B without pretraining": ("B contrastive", dict(pretrain=False)),
-    "B without subtracting the mean": ("B contrastive", dict(centre=False)),
+    "B without subtracting the mean": ("B contrastive", dict(center=False)),
     "C without residuals": ("C GRU", dict(residual=False)),
     "D with one branch": ("D fusion", dict(branches=(3,))),
     "D without LSTM": ("D fusion", dict(lstm=False)),
@@ -521,9 +521,9 @@ assert slowest < 200
 # %% mystnb={"figure": {"name": "fig-13-fractions", "caption": "Accuracy with 10, 30 and 100 % of the training clips, mean over seeds. With a tenth of the clips D keeps most of its lead. C falls to chance and B close to it, and the text says why: it is the protocol's rule that fails there."}, "image": {"alt": "Six rising lines of accuracy over the share of the training clips on a logarithmic axis"}}
 shares = {"10%": 0.1, "30%": 0.3}
 ax = plt.subplots(figsize=(5.5, 3))[1]
-for name, colour in zip(DESIGNS, plots.COLORS, strict=False):
+for name, color in zip(DESIGNS, plots.COLORS, strict=False):
     heights = [np.mean(numbers["fractions"][f"{name}, {share}"]["overall"]) for share in shares]
-    _ = ax.plot([*shares.values(), 1.0], [*heights, average[name]], "o-", color=colour, label=name)
+    _ = ax.plot([*shares.values(), 1.0], [*heights, average[name]], "o-", color=color, label=name)
 ax.set(xscale="log", xticks=[0.1, 0.3, 1.0], xticklabels=["10 %", "30 %", "100 %"])
 ax.minorticks_off()
 ax.set(xlabel="share of the training clips", ylabel="accuracy")
@@ -639,7 +639,7 @@ without = {
 }
 fig, ax = plt.subplots(figsize=(6.5, 3.4))
 _ = plots.intervals(without, "change of accuracy", ax=ax)
-_ = ax.axvline(0, color=plots.GREY, ls="--", lw=1)
+_ = ax.axvline(0, color=plots.GRAY, ls="--", lw=1)
 
 # %% tags=["nbval-check-output"]
 for name, changes in without.items():
@@ -716,7 +716,7 @@ leader = int(board.argmax())
 fig, ax = plt.subplots(figsize=(4.5, 3))
 ax.plot(board, fresh, "o", color=plots.BLUE, alpha=0.6)
 ax.plot(board[leader], fresh[leader], "o", color=plots.ORANGE)
-ax.axhline(fresh.mean(), color=plots.GREY, ls="--", lw=1)
+ax.axhline(fresh.mean(), color=plots.GRAY, ls="--", lw=1)
 _ = ax.set(xlabel="accuracy on the board's 120 clips", ylabel="on 480 other clips")
 
 # %%

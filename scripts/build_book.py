@@ -43,15 +43,21 @@ def check_executed(path: Path) -> None:
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     except (ValueError, KeyError) as error:
-        raise BookError(f"{path} is not a notebook ({error}); write it again with jupytext and execute it.") from error
+        raise BookError(
+            f"{path} is not a notebook ({error}); write it again with jupytext and execute it."
+        ) from error
     code = [cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
     for number, cell in enumerate(code, 1):
         first = "".join(cell["source"]).strip().splitlines()[0]
         if cell.get("execution_count") is None:
-            raise BookError(f"{path} has not been executed (code cell {number}, {first!r}); run `make chapters` first.")
+            raise BookError(
+                f"{path} has not been executed (code cell {number}, {first!r}); run `make chapters` first."
+            )
         failed = [output["ename"] for output in cell["outputs"] if output["output_type"] == "error"]
         if failed:
-            raise BookError(f"{path} holds a {failed[0]} in code cell {number}, {first!r}; mend the cell and execute again.")
+            raise BookError(
+                f"{path} holds a {failed[0]} in code cell {number}, {first!r}; mend the cell and execute again."
+            )
 
 
 def prune_toc(toc: dict, present: set[str]) -> dict:
@@ -62,10 +68,16 @@ def prune_toc(toc: dict, present: set[str]) -> dict:
     """
     listed = {Path(entry["file"]).name for part in toc["parts"] for entry in part["chapters"]}
     if present - listed:
-        raise BookError(f"book/_toc.yml does not list {', '.join(sorted(present - listed))}; add the chapter to its part.")
+        raise BookError(
+            f"book/_toc.yml does not list {', '.join(sorted(present - listed))}; add the chapter to its part."
+        )
     parts = []
     for part in toc["parts"]:
-        kept = [e for e in part["chapters"] if not e["file"].startswith("notebooks/") or Path(e["file"]).name in present]
+        kept = [
+            e
+            for e in part["chapters"]
+            if not e["file"].startswith("notebooks/") or Path(e["file"]).name in present
+        ]
         if kept:
             parts.append({**part, "chapters": kept})
     return {**toc, "parts": parts}
@@ -91,13 +103,17 @@ def wanted_files(notebooks: Path) -> dict[str, bytes]:
     book, chapters = ROOT / "book", find_chapters(notebooks)
     files = {}
     for pattern in ("*.md", "*.bib", "claims.yml", "_static/**/*", "_ext/*.py", "results/*.json"):
-        files |= {str(path.relative_to(book)): path.read_bytes() for path in book.glob(pattern) if path.is_file()}
+        files |= {
+            str(path.relative_to(book)): path.read_bytes() for path in book.glob(pattern) if path.is_file()
+        }
     # Jupyter Book loads every script of a folder called _static on every page; under another name it asks us which.
     files = {re.sub("^_static/", "assets/", name): data for name, data in files.items()}
     for path in chapters:
         check_executed(path)
         files[f"notebooks/{path.name}"] = files[f"_extra/notebooks/{path.name}"] = path.read_bytes()
-        source = next((p for p in (path.with_suffix(".py"), ROOT / "notebooks" / f"{path.stem}.py") if p.exists()), None)
+        source = next(
+            (p for p in (path.with_suffix(".py"), ROOT / "notebooks" / f"{path.stem}.py") if p.exists()), None
+        )
         if source:
             files[f"_extra/notebooks/{source.name}"] = source.read_bytes()
     files |= {f"_extra/{name}": data for name, data in list(files.items()) if name.startswith("results/")}
@@ -113,14 +129,20 @@ def wanted_files(notebooks: Path) -> dict[str, bytes]:
 def stage(notebooks: Path, target: Path) -> set[str]:
     """Make ``target`` hold exactly the wanted files, and return the names of those that changed or went."""
     wanted = wanted_files(notebooks)
-    there = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    there = {
+        str(path.relative_to(target))
+        for path in target.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
     gone = there - wanted.keys()
     for name in gone:
         (target / name).unlink()
     for folder in sorted((path for path in target.rglob("*") if path.is_dir()), reverse=True):
         if not any(folder.iterdir()):
             folder.rmdir()
-    changed = {name for name, data in wanted.items() if name not in there or (target / name).read_bytes() != data}
+    changed = {
+        name for name, data in wanted.items() if name not in there or (target / name).read_bytes() != data
+    }
     for name in changed:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).write_bytes(wanted[name])
@@ -132,28 +154,48 @@ def build(staged: Path, output: Path, fresh: bool) -> None:
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", "."]
     command += ["-W", "-n", "-q", "--keep-going"]
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    run = subprocess.run([*command, "--path-output", str(output), *["--all"] * fresh], cwd=staged, env=environment, check=False)
+    run = subprocess.run(
+        [*command, "--path-output", str(output), *["--all"] * fresh], cwd=staged, env=environment, check=False
+    )
     if run.returncode:
-        raise BookError("The strict build failed; each line with WARNING or ERROR above names a page to mend.")
+        raise BookError(
+            "The strict build failed; each line with WARNING or ERROR above names a page to mend."
+        )
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", help="folder of executed chapters")
-    parser.add_argument("--stage", type=Path, default=ROOT / "build" / "book", help="folder for the staged tree")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--notebooks", type=Path, default=ROOT / "notebooks", help="folder of executed chapters"
+    )
+    parser.add_argument(
+        "--stage", type=Path, default=ROOT / "build" / "book", help="folder for the staged tree"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "book", help="folder that gets _build/html")
     options = parser.parse_args(argv)
-    start, page, stamp = time.time(), options.output / "_build/html/index.html", options.output / "_build/built"
+    start, page, stamp = (
+        time.time(),
+        options.output / "_build/html/index.html",
+        options.output / "_build/built",
+    )
     try:
         changed = stage(options.notebooks, options.stage)
-        tools = hashlib.sha256(Path(__file__).read_bytes() + (ROOT / "requirements.lock").read_bytes()).hexdigest()
+        tools = hashlib.sha256(
+            Path(__file__).read_bytes() + (ROOT / "requirements.lock").read_bytes()
+        ).hexdigest()
         known = page.exists() and stamp.exists() and stamp.read_text() == f"{tools} {options.stage.resolve()}"
         if known and not changed:
             print(f"The book is up to date: {page}")
             return 0
         # After a failed build Sphinx has forgotten the warnings it gave, and it does not watch extensions: start afresh.
         stamp.unlink(missing_ok=True)
-        build(options.stage.resolve(), options.output.resolve(), not known or any(name.startswith("_") for name in changed))
+        build(
+            options.stage.resolve(),
+            options.output.resolve(),
+            not known or any(name.startswith("_") for name in changed),
+        )
         stamp.write_text(f"{tools} {options.stage.resolve()}")
     except BookError as error:
         print(error, file=sys.stderr)

@@ -30,6 +30,8 @@ from jupytext.combine import combine_inputs_with_outputs
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
+from sora_nb.files import atomic
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 TIMES = ROOT / "book" / "results" / "chapter_times.json"
@@ -68,9 +70,8 @@ def read_source(path: Path) -> nbformat.NotebookNode:
 def write(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Write atomically: a killed run leaves the old file, never half a new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    nbformat.write(notebook, temporary)
-    temporary.replace(path)
+    with atomic(path) as temporary:
+        nbformat.write(notebook, temporary)
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

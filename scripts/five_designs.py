@@ -25,6 +25,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from sora_nb.files import atomic
 from sora_nb.ledger import write_receipt
 from sora_nb.settings import tier
 from sora_nb.training import fit, parameters, predict
@@ -76,9 +77,8 @@ def cached(folder: Path, name: str, make) -> dict:
         began = time.process_time()
         result = make()
         result["cpu_seconds"] = time.process_time() - began
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(result))
-        temporary.replace(path)
+        with atomic(path) as temporary:
+            temporary.write_text(json.dumps(result))
         shown = {key: round(float(value), 3) for key, value in result.items() if isinstance(value, float)}
         print(name, shown, flush=True)
     return json.loads(path.read_text())

@@ -117,9 +117,9 @@ def sites(tree: ast.AST, appearance: bool):
     for name, value in ast.iter_fields(tree):
         for node in value if isinstance(value, list) else [value]:
             if isinstance(node, ast.AST) and not skipped(node, tree, name):
-                if not (appearance and isinstance(node, ast.Constant | ast.UnaryOp | ast.BinOp | ast.Expr)) and hasattr(
-                    node, "lineno"
-                ):
+                if not (
+                    appearance and isinstance(node, ast.Constant | ast.UnaryOp | ast.BinOp | ast.Expr)
+                ) and hasattr(node, "lineno"):
                     yield node
                 yield from sites(node, appearance)
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import nn
 from tqdm.auto import tqdm
 
+from sora_nb.files import atomic
 from sora_nb.transforms import to_clip
 from sora_nb.video import VideoReader, VideoReadError
 
@@ -88,7 +89,9 @@ def cache_features(
     training = model.training
     model.eval()
     try:
-        for file, source in tqdm(missing.items(), desc=f"features {name}", unit="video", disable=not (progress and missing)):
+        for file, source in tqdm(
+            missing.items(), desc=f"features {name}", unit="video", disable=not (progress and missing)
+        ):
             _write(file, _features(model, source, stride, batch_size))
     finally:
         model.train(training)
@@ -96,7 +99,9 @@ def cache_features(
 
 
 @torch.no_grad()
-def _features(model: nn.Module, source: Source, stride: int, batch_size: int) -> Float[np.ndarray, "time dim"]:
+def _features(
+    model: nn.Module, source: Source, stride: int, batch_size: int
+) -> Float[np.ndarray, "time dim"]:
     """One video's features, a batch of its frames at a time: a long film never lies in memory whole."""
     where = next((p.device for p in model.parameters()), torch.device("cpu"))
     parts = []
@@ -120,24 +125,36 @@ def _check_features(out: torch.Tensor, frames: int, source: Source) -> None:
         )
     if not out.isfinite().all():
         named = f"a clip of shape {source.shape}" if isinstance(source, np.ndarray) else os.fspath(source)
-        raise ValueError(f"The model's features of {named} are not all finite; check its weights and its preprocessing.")
+        raise ValueError(
+            f"The model's features of {named} are not all finite; check its weights and its preprocessing."
+        )
 
 
 def _check(sources, name: str, stride: int, batch_size: int) -> None:
     if isinstance(sources, str | os.PathLike | np.ndarray) or len(sources) == 0:
-        raise ValueError("cache_features expected a list of video files or clips, at least one; put a single one in [ ].")
+        raise ValueError(
+            "cache_features expected a list of video files or clips, at least one; put a single one in [ ]."
+        )
     for i, source in enumerate(sources):
         if not (isinstance(source, str | os.PathLike) or _is_clip(source)):
             given = f"{getattr(source, 'dtype', type(source).__name__)} {tuple(getattr(source, 'shape', ()))}"
-            raise ValueError(f"Source {i} is {given}; expected a path or a uint8 array (time, height, width, 3) with a frame in it.")
+            raise ValueError(
+                f"Source {i} is {given}; expected a path or a uint8 array (time, height, width, 3) with a frame in it."
+            )
     if not name or Path(name).name != name:
-        raise ValueError(f"cache_features got the name {name!r}; expected a plain word, which becomes part of a folder's name.")
+        raise ValueError(
+            f"cache_features got the name {name!r}; expected a plain word, which becomes part of a folder's name."
+        )
     if stride < 1 or batch_size < 1:
-        raise ValueError(f"cache_features got stride {stride} and batch_size {batch_size}; both must be 1 or more.")
+        raise ValueError(
+            f"cache_features got stride {stride} and batch_size {batch_size}; both must be 1 or more."
+        )
 
 
 def _is_clip(x) -> bool:
-    return isinstance(x, np.ndarray) and x.dtype == np.uint8 and x.ndim == 4 and x.shape[-1] == 3 and len(x) > 0
+    return (
+        isinstance(x, np.ndarray) and x.dtype == np.uint8 and x.ndim == 4 and x.shape[-1] == 3 and len(x) > 0
+    )
 
 
 def _digest(source: Source, stride: int) -> str:
@@ -150,7 +167,9 @@ def _digest(source: Source, stride: int) -> str:
             with open(source, "rb") as file:
                 digest = hashlib.file_digest(file, "sha256")
         except OSError as error:
-            raise VideoReadError(source, f"it cannot be opened ({error.strerror})", "check the path and its permissions") from None
+            raise VideoReadError(
+                source, f"it cannot be opened ({error.strerror})", "check the path and its permissions"
+            ) from None
     digest.update(f"stride {stride}".encode())
     return digest.hexdigest()[:24]
 
@@ -164,10 +183,5 @@ def _intact(file: Path) -> bool:
 
 
 def _write(file: Path, features: np.ndarray) -> None:
-    temporary = file.with_name(f".{file.stem}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as out:
-            np.save(out, features)
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic(file) as temporary, open(temporary, "wb") as out:
+        np.save(out, features)

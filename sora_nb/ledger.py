@@ -8,6 +8,8 @@ from pathlib import Path
 
 from IPython.display import display
 
+from sora_nb.files import atomic
+
 MIME = "application/vnd.sora-nb.claim+json"
 VERDICTS = ("holds", "partly", "corrected", "refuted", "untestable")
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,7 +30,9 @@ def claim(id: str, verdict: str, evidence: str) -> None:
         ValueError: the verdict is none of the five.
     """
     if verdict not in VERDICTS:
-        raise ValueError(f"claim {id} was given the verdict {verdict!r}; expected one of {', '.join(VERDICTS)}.")
+        raise ValueError(
+            f"claim {id} was given the verdict {verdict!r}; expected one of {', '.join(VERDICTS)}."
+        )
     text = f"Claim {id}: {verdict}. {evidence}"
     html = f'<div class="claim" id="claim-{id}"><strong>Claim {id}: {verdict}.</strong> {evidence}</div>'
     record = {"id": id, "verdict": verdict, "evidence": evidence}
@@ -59,9 +63,8 @@ def write_receipt(name: str, *, seeds: list[int], seconds: float, tier: str, num
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(receipt, indent=1) + "\n")
-    temporary.replace(path)
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(receipt, indent=1) + "\n")
     return path
 
 
@@ -82,5 +85,9 @@ def _commit() -> str:
     run = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     if not run.stdout.strip():
         return "unknown"
-    dirty = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "sora_nb"], capture_output=True, check=False)
+    dirty = subprocess.run(
+        [*git, "diff", "--quiet", "HEAD", "--", "sora_nb", "notebooks", "scripts"],
+        capture_output=True,
+        check=False,
+    )
     return run.stdout.strip() + ("+changes" if dirty.returncode == 1 else "")

@@ -19,6 +19,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from sora_nb.files import atomic
+
 
 @dataclass
 class History:
@@ -148,7 +150,9 @@ def fit(
         history.train_loss.append(float(np.mean(losses)))
         best = _validate(run, model, val, step, batch_size, history, best, accelerator)
         history.seconds += time.perf_counter() - started
-        bar.set_postfix(loss=f"{losses[-1]:.3f}", val=f"{history.val_accuracy[-1]:.3f}" if val else "-")  # no mutate
+        bar.set_postfix(
+            loss=f"{losses[-1]:.3f}", val=f"{history.val_accuracy[-1]:.3f}" if val else "-"
+        )  # no mutate
         if checkpoint and accelerator.is_main_process:
             _save_checkpoint(checkpoint, model, optimizer, history, best, plan)
     if best:
@@ -158,7 +162,9 @@ def fit(
 
 
 @torch.no_grad()
-def predict(model: nn.Module, clips: Float[Tensor, "n time channel height width"] | Dataset, batch_size: int = 100) -> Tensor:
+def predict(
+    model: nn.Module, clips: Float[Tensor, "n time channel height width"] | Dataset, batch_size: int = 100
+) -> Tensor:
     """Run a model in evaluation mode over many clips and gather its outputs on the CPU. Derived in chapter 03.
 
     Args:
@@ -188,9 +194,15 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         ValueError: the file's tensors do not fit the model; names the first that differ.
     """
     stored, wanted = load_file(path), model.state_dict()
-    wrong = sorted(k for k in stored.keys() | wanted.keys() if k not in stored or k not in wanted or stored[k].shape != wanted[k].shape)
+    wrong = sorted(
+        k
+        for k in stored.keys() | wanted.keys()
+        if k not in stored or k not in wanted or stored[k].shape != wanted[k].shape
+    )
     if wrong:
-        raise ValueError(f"{path} does not fit this {type(model).__name__}: {wrong[:3]} differ; build the model as it was saved.")
+        raise ValueError(
+            f"{path} does not fit this {type(model).__name__}: {wrong[:3]} differ; build the model as it was saved."
+        )
     model.load_state_dict(stored)
 
 
@@ -231,17 +243,20 @@ def _validate(run, model, val, step, batch_size, history, best, accelerator) -> 
 def _not_finite(loss, epoch, i, train, indices, checkpoint) -> str:
     files = getattr(train, "files", None)
     batch = [str(files[k]) for k in indices] if files else f"items {indices}"
-    saved = f"the last good weights are in {checkpoint}" if checkpoint and Path(checkpoint).exists() else "no checkpoint was kept"
+    saved = (
+        f"the last good weights are in {checkpoint}"
+        if checkpoint and Path(checkpoint).exists()
+        else "no checkpoint was kept"
+    )
     return f"The loss became {loss} in epoch {epoch}, step {i}, on {batch}; {saved}. Lower the learning rate or look at these clips."
 
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict) -> None:
     """Write beside the target and rename, so that a killed process never leaves half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(tensors, temporary, {k: json.dumps(v) for k, v in metadata.items()})
-    temporary.replace(path)
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, {k: json.dumps(v) for k, v in metadata.items()})
 
 
 def _save_checkpoint(path, model, optimizer, history, best, plan) -> None:
@@ -260,7 +275,9 @@ def _resume(path, model, optimizer, plan) -> tuple[History, dict | None]:
         metadata = {k: json.loads(v) for k, v in file.metadata().items()}
         tensors = {k: file.get_tensor(k) for k in file.keys()}
     if metadata["plan"] != plan:
-        raise ValueError(f"{path} belongs to a run with {metadata['plan']}, not {plan}; delete it or name another file.")
+        raise ValueError(
+            f"{path} belongs to a run with {metadata['plan']}, not {plan}; delete it or name another file."
+        )
     part = lambda name: {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(name + ".")}  # noqa: E731
     model.load_state_dict(part("model"))
     moments: dict[int, dict[str, Tensor]] = {}

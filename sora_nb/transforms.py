@@ -9,7 +9,9 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def to_clip(frames: UInt8[np.ndarray, "*batch time height width 3"] | Tensor) -> Float[Tensor, "*batch time 3 height width"]:
+def to_clip(
+    frames: UInt8[np.ndarray, "*batch time height width 3"] | Tensor,
+) -> Float[Tensor, "*batch time 3 height width"]:
     """Turn decoded frames (0..255, channels last) into a float clip in [0, 1], channels first. Derived in chapter 02.
 
     Raises:
@@ -23,7 +25,9 @@ def to_clip(frames: UInt8[np.ndarray, "*batch time height width 3"] | Tensor) ->
     return frames.movedim(-1, -3).float() / 255  # (..., T, H, W, 3) -> (..., T, 3, H, W)
 
 
-def to_frames(clip: Float[Tensor, "*batch time 3 height width"]) -> UInt8[np.ndarray, "*batch time height width 3"]:
+def to_frames(
+    clip: Float[Tensor, "*batch time 3 height width"],
+) -> UInt8[np.ndarray, "*batch time height width 3"]:
     """Turn a float clip back into frames to show or write; the inverse of :func:`to_clip`. Derived in chapter 02.
 
     Values outside [0, 1] are clamped.
@@ -54,7 +58,9 @@ def trim(clip: Tensor, start: int, length: int) -> Tensor:
     """
     frames = clip.shape[-4]
     if not (0 <= start and 0 < length and start + length <= frames):
-        raise ValueError(f"trim asked for frames {start} to {start + length} of a clip with {frames}; shorten the request.")
+        raise ValueError(
+            f"trim asked for frames {start} to {start + length} of a clip with {frames}; shorten the request."
+        )
     return clip.narrow(-4, start, length)
 
 

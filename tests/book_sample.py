@@ -109,7 +109,11 @@ def write_sample(folder: Path) -> Path:
         new_markdown_cell(OPENING),
         new_markdown_cell(DIAGRAM),
         code("plot()", {"image/png": picture()}, mystnb=line),
-        code("show_video(clip)", {"text/html": film()}, mystnb=figure("fig-01-film", "The square moves right.", "")),
+        code(
+            "show_video(clip)",
+            {"text/html": film()},
+            mystnb=figure("fig-01-film", "The square moves right.", ""),
+        ),
         code("long = " + " + ".join(["a_long_name"] * 30), text="wide " * 60 + "\n"),
         claim_cell(RECORD),
         new_markdown_cell(EXERCISE),
@@ -117,6 +121,9 @@ def write_sample(folder: Path) -> Path:
         new_markdown_cell(CLOSING),
     ]
     write_chapter(folder, FIRST, first)
-    second = [new_markdown_cell("# A second chapter\n\nBack to {chapter}`01` and {numref}`fig-01-line`."), code("print(1 + 1)", text="2\n")]
+    second = [
+        new_markdown_cell("# A second chapter\n\nBack to {chapter}`01` and {numref}`fig-01-line`."),
+        code("print(1 + 1)", text="2\n"),
+    ]
     write_chapter(folder, SECOND, second)
     return folder

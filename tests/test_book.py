@@ -24,7 +24,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--autoplay-policy=no-user-gesture-required"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--autoplay-policy=no-user-gesture-required",
+]
 WIDTHS = (400, 1400)
 
 pytestmark = pytest.mark.xdist_group("book")  # one worker builds and looks
@@ -51,7 +56,12 @@ receipts = load(ROOT / "book" / "_ext" / "receipts.py")
 
 def make(folder: Path, notebooks: Path) -> Path:
     """Build a book in a folder and return the folder of its pages."""
-    assert build_book.main(["--notebooks", str(notebooks), "--stage", str(folder / "stage"), "--output", str(folder)]) == 0
+    assert (
+        build_book.main(
+            ["--notebooks", str(notebooks), "--stage", str(folder / "stage"), "--output", str(folder)]
+        )
+        == 0
+    )
     return folder / "_build" / "html"
 
 
@@ -99,7 +109,10 @@ def test_refuses_a_chapter_with_an_error_output(chapter, capsys):
     failed.outputs.append(new_output("error", ename="ZeroDivisionError", evalue="", traceback=[]))
     path = chapter([new_markdown_cell("# A"), failed])
     folder = path.parent
-    assert build_book.main(["--notebooks", str(folder), "--stage", str(folder / "s"), "--output", str(folder)]) == 1
+    assert (
+        build_book.main(["--notebooks", str(folder), "--stage", str(folder / "s"), "--output", str(folder)])
+        == 1
+    )
     assert "holds a ZeroDivisionError in code cell 1" in capsys.readouterr().err
 
 
@@ -127,7 +140,10 @@ def test_stages_only_what_changed(tmp_path):
     assert f"notebooks/{FIRST}.ipynb" in build_book.stage(notebooks, target)
     assert build_book.stage(notebooks, target) == set()
     write_chapter(notebooks, SECOND, [new_markdown_cell("# Other words")])
-    assert build_book.stage(notebooks, target) == {f"notebooks/{SECOND}.ipynb", f"_extra/notebooks/{SECOND}.ipynb"}
+    assert build_book.stage(notebooks, target) == {
+        f"notebooks/{SECOND}.ipynb",
+        f"_extra/notebooks/{SECOND}.ipynb",
+    }
     (notebooks / f"{SECOND}.ipynb").unlink()
     assert f"notebooks/{SECOND}.ipynb" in build_book.stage(notebooks, target)
     assert not (target / "notebooks" / f"{SECOND}.ipynb").exists()
@@ -139,7 +155,9 @@ def test_second_build_does_nothing_and_a_missing_reference_fails(sample, chapter
     assert build_book.main(["--notebooks", str(chapters), *again]) == 0
     assert "up to date" in capsys.readouterr().out
     shutil.copytree(chapters, tmp_path / "chapters")
-    write_chapter(tmp_path / "chapters", SECOND, [new_markdown_cell("# A second chapter\n\n{numref}`fig-nowhere`")])
+    write_chapter(
+        tmp_path / "chapters", SECOND, [new_markdown_cell("# A second chapter\n\n{numref}`fig-nowhere`")]
+    )
     wrong = ["--stage", str(tmp_path / "stage"), "--output", str(tmp_path)]
     assert build_book.main(["--notebooks", str(tmp_path / "chapters"), *wrong]) == 1
     assert "strict build failed" in capsys.readouterr().err
@@ -240,7 +258,11 @@ def broken_links(path: Path) -> list[str]:
 
 
 def test_links_lead_somewhere(pages):
-    assert {path.name: found for path in pages if (found := [url for url in broken_links(path) if url not in ("#", "")])} == {}
+    assert {
+        path.name: found
+        for path in pages
+        if (found := [url for url in broken_links(path) if url not in ("#", "")])
+    } == {}
 
 
 def test_sample_chapter_has_all_its_parts(sample):
@@ -248,7 +270,10 @@ def test_sample_chapter_has_all_its_parts(sample):
     assert [tag.text.strip() for tag in page.select(".caption-number")][:2] == ["Figure 1.1", "Figure 1.2"]
     assert page.select_one("article h1").text.startswith("1. A first chapter")
     assert [link.text for link in page.select(".chapter-bar a")] == ["Notebook (.ipynb)", "Source (.py)"]
-    assert page.select("div.solution.dropdown") and page.find(class_="chapter-to-come").text == "the reach of attention"
+    assert (
+        page.select("div.solution.dropdown")
+        and page.find(class_="chapter-to-come").text == "the reach of attention"
+    )
     assert "Vaswani" in page.select_one("div.citation").text
     assert page.select(".prev-next-area a")
 
@@ -258,9 +283,13 @@ def test_sample_chapter_has_all_its_parts(sample):
 
 def browser_path() -> str:
     named = os.environ.get("SORA_NB_CHROMIUM")
-    found = named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    found = named or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     if not found or not Path(found).exists():
-        pytest.fail("No Chromium to look at the pages with: install the package chromium, or set SORA_NB_CHROMIUM to one.")
+        pytest.fail(
+            "No Chromium to look at the pages with: install the package chromium, or set SORA_NB_CHROMIUM to one."
+        )
     return found
 
 
@@ -316,13 +345,32 @@ def visit(browser, address: str, scheme: str) -> SimpleNamespace:
     """Open a page and report what it asked for, complained of and drew."""
     page = browser.new_page(color_scheme=scheme, viewport={"width": WIDTHS[-1], "height": 900})
     noise, asked = [], []
-    page.on("console", lambda message: noise.append(f"{message.text} {message.location['url'][:200]}") if message.type == "error" else None)
+    page.on(
+        "console",
+        lambda message: (
+            noise.append(f"{message.text} {message.location['url'][:200]}")
+            if message.type == "error"
+            else None
+        ),
+    )
     page.on("pageerror", lambda error: noise.append(str(error)))
     page.on("requestfailed", lambda request: noise.append(f"failed: {request.url[:120]}"))
-    page.on("request", lambda request: asked.append(request.url) if urlsplit(request.url).scheme not in ("file", "data", "blob") else None)
+    page.on(
+        "request",
+        lambda request: (
+            asked.append(request.url)
+            if urlsplit(request.url).scheme not in ("file", "data", "blob")
+            else None
+        ),
+    )
     page.goto(address)
     page.evaluate(DRAWN)
-    seen = SimpleNamespace(noise=noise, asked=asked, still=page.evaluate(PLAY) if scheme == "light" else [], **page.evaluate(LOOK))
+    seen = SimpleNamespace(
+        noise=noise,
+        asked=asked,
+        still=page.evaluate(PLAY) if scheme == "light" else [],
+        **page.evaluate(LOOK),
+    )
     seen.wider = []
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
@@ -382,8 +430,8 @@ def test_figures_show_the_page_behind_them(visits):
     assert every(visits, lambda seen: seen.opaque) == {}
 
 
-def luminance(colour: str) -> float:
-    return sum(int(part) for part in colour[colour.index("(") + 1 : -1].split(",")[:3]) / 765
+def luminance(color: str) -> float:
+    return sum(int(part) for part in color[color.index("(") + 1 : -1].split(",")[:3]) / 765
 
 
 def test_dark_is_dark_and_light_is_light(visits):
@@ -395,10 +443,21 @@ def test_dark_is_dark_and_light_is_light(visits):
 def search(browser, address: str) -> list[str]:
     page = browser.new_page()
     noise = []
-    page.on("console", lambda message: noise.append(f"{message.text} {message.location['url'][:200]}") if message.type == "error" else None)
+    page.on(
+        "console",
+        lambda message: (
+            noise.append(f"{message.text} {message.location['url'][:200]}")
+            if message.type == "error"
+            else None
+        ),
+    )
     page.goto(address)
-    page.wait_for_function("/found|did not match/.test(document.querySelector('.search-summary, #search-results p')?.textContent)")
-    found = page.eval_on_selector_all("ul.search li a", "links => links.map(link => link.getAttribute('href'))")
+    page.wait_for_function(
+        "/found|did not match/.test(document.querySelector('.search-summary, #search-results p')?.textContent)"
+    )
+    found = page.eval_on_selector_all(
+        "ul.search li a", "links => links.map(link => link.getAttribute('href'))"
+    )
     page.close()
     assert noise == []
     return found
@@ -423,7 +482,7 @@ def test_search_from_a_server(browser, sample):
     assert any("claims.html" in link for link in found)
 
 
-def test_solution_unfolds_and_diagram_follows_the_colours(browser, sample):
+def test_solution_unfolds_and_diagram_follows_the_colors(browser, sample):
     page = browser.new_page(color_scheme="light")
     page.goto((sample / "notebooks" / f"{FIRST}.html").as_uri())
     hidden = page.locator("div.solution .highlight")

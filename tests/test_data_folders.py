@@ -40,7 +40,9 @@ def videos(tmp_path_factory) -> Path:
     for k, name in enumerate(("cat/a.mp4", "cat/deep/b.mp4", "dog/c.mp4")):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        frames = np.full((20, 32, 32, 3), k, np.uint8) + (10 * np.arange(20, dtype=np.uint8))[:, None, None, None]
+        frames = (
+            np.full((20, 32, 32, 3), k, np.uint8) + (10 * np.arange(20, dtype=np.uint8))[:, None, None, None]
+        )
         write_video(path, frames)
     return root
 
@@ -61,7 +63,11 @@ def test_from_list_with_numbers_and_with_names(tmp_path):
     file = tmp_path / "list.txt"
     file.write_text("# path label\nb.mp4 2\n\nmy clip.mp4 0\n")
     found = from_list(file)
-    assert _relative(found, tmp_path) == [("b.mp4", 2), ("my clip.mp4", 0)] and found.classes == ["0", "1", "2"]
+    assert _relative(found, tmp_path) == [("b.mp4", 2), ("my clip.mp4", 0)] and found.classes == [
+        "0",
+        "1",
+        "2",
+    ]
     file.write_text("b.mp4,walk\na.mp4, brush hair\nc.mp4,walk\n")
     found = from_list(file, root=tmp_path / "else")
     assert found.classes == ["brush hair", "walk"]
@@ -86,7 +92,10 @@ def test_ucf101(tmp_path):
     (splits / "testlist01.txt").write_bytes(b"HandstandPushups/v_HandStandPushups_g01_c01.avi\r\n")
     train = ucf101(tmp_path, splits, 1, train=True)
     assert train.classes == ["ApplyEyeMakeup", "HandstandPushups", "YoYo"]
-    assert _relative(train, tmp_path) == [("ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi", 0), ("YoYo/v_YoYo_g25_c05.avi", 2)]
+    assert _relative(train, tmp_path) == [
+        ("ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi", 0),
+        ("YoYo/v_YoYo_g25_c05.avi", 2),
+    ]
     test = ucf101(tmp_path, splits, 1, train=False)
     assert _relative(test, tmp_path) == [("HandstandPushups/v_HandStandPushups_g01_c01.avi", 1)]
     with pytest.raises(ValueError, match="trainlist02.txt"):
@@ -106,8 +115,14 @@ def test_hmdb51(tmp_path):
     (splits / "wave_test_split2.txt").write_text("wave_a.avi 2 \nwave_b.avi 1 \n")
     train = hmdb51(tmp_path, splits, 1, train=True)
     assert train.classes == ["brush_hair", "wave"]
-    assert _relative(train, tmp_path) == [(f"brush_hair/{name.format(1)}", 0), ("wave/wave_a.avi", 1), ("wave/wave_b.avi", 1)]
-    assert _relative(hmdb51(tmp_path, splits, 1, train=False), tmp_path) == [(f"brush_hair/{name.format(2)}", 0)]
+    assert _relative(train, tmp_path) == [
+        (f"brush_hair/{name.format(1)}", 0),
+        ("wave/wave_a.avi", 1),
+        ("wave/wave_b.avi", 1),
+    ]
+    assert _relative(hmdb51(tmp_path, splits, 1, train=False), tmp_path) == [
+        (f"brush_hair/{name.format(2)}", 0)
+    ]
     with pytest.raises(ValueError, match="split3"):
         hmdb51(tmp_path, splits, 3)
     (splits / "wave_test_split1.txt").write_text("wave_a.avi 7\n")
@@ -166,7 +181,9 @@ def test_something_something(tmp_path):
 
 
 def test_clips_are_the_frames_the_sampler_asked_for(videos):
-    data = VideoClips(from_folder(videos).items, sample=lambda n: np.array([n - 1, 0, 3]), transform=lambda clip: clip * 255)
+    data = VideoClips(
+        from_folder(videos).items, sample=lambda n: np.array([n - 1, 0, 3]), transform=lambda clip: clip * 255
+    )
     clip, label = data[2]
     assert clip.shape == (3, 3, 32, 32) and clip.dtype == torch.float32 and label == 1 and len(data) == 3
     expected = torch.as_tensor(read_video(videos / "dog" / "c.mp4", [19, 0, 3])).permute(0, 3, 1, 2)
@@ -183,7 +200,12 @@ def test_clips_in_loader_workers(videos):
 def broken(videos, tmp_path) -> list[tuple[Path, int]]:
     bad = tmp_path / "bad.mp4"
     bad.write_bytes((videos / "dog" / "c.mp4").read_bytes()[:200])
-    return [(videos / "cat" / "a.mp4", 0), (bad, 1), (videos / "dog" / "c.mp4", 2), (tmp_path / "gone.mp4", 3)]
+    return [
+        (videos / "cat" / "a.mp4", 0),
+        (bad, 1),
+        (videos / "dog" / "c.mp4", 2),
+        (tmp_path / "gone.mp4", 3),
+    ]
 
 
 def test_evaluation_raises_and_reports(broken):
@@ -202,8 +224,13 @@ def test_training_skips_counts_logs_and_lists(broken, caplog):
         labels = [data[i][1] for i in range(4)]
         labels += [data[1][1]]
     assert labels == [0, 2, 2, 0, 2]  # the next readable file stands in, round the end of the list
-    assert {path.name for path in data.skipped} == {"bad.mp4", "gone.mp4"} and "bad.mp4" in data.skipped[broken[1][0]]
-    assert [record.getMessage().count("Skipped unreadable file") for record in caplog.records] == [1, 1]  # once each
+    assert {path.name for path in data.skipped} == {"bad.mp4", "gone.mp4"} and "bad.mp4" in data.skipped[
+        broken[1][0]
+    ]
+    assert [record.getMessage().count("Skipped unreadable file") for record in caplog.records] == [
+        1,
+        1,
+    ]  # once each
     nothing = VideoClips(broken[1::2], on_error="skip")
     for _ in range(2):
         with pytest.raises(VideoReadError, match="none of the 2 files"):
@@ -237,7 +264,12 @@ def test_real_clips_say_how_to_install(monkeypatch):
 
 def test_photographs_are_rgb():
     for name, image in real.photographs().items():
-        assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and min(image.shape[:2]) >= 300, name
+        assert (
+            image.dtype == np.uint8
+            and image.ndim == 3
+            and image.shape[2] == 3
+            and min(image.shape[:2]) >= 300
+        ), name
 
 
 def test_every_public_name_is_found():

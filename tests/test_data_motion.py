@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sora_nb.data import motion, motion_files, motion_render
 from sora_nb.data.motion import CLASSES, PAIRS, MotionSpec, caption, generate, load, render, tone
 from sora_nb.data.motion_files import directory
+from sora_nb.files import digest, file_digest
 from sora_nb.video import VideoReadError, read_audio, read_video, write_video
 
 SMALL = MotionSpec(train=24, val=12, test=12)
@@ -33,7 +34,14 @@ def small(tmp_path_factory) -> Path:
 
 def test_twelve_classes_in_six_pairs():
     assert len(CLASSES) == 12 == 2 * len(PAIRS) == len(set(CLASSES))
-    assert [CLASSES[c ^ 1] for c in (0, 2, 4, 6, 8, 10)] == ["right", "down", "grow", "counter-clockwise", "appear", "merge"]
+    assert [CLASSES[c ^ 1] for c in (0, 2, 4, 6, 8, 10)] == [
+        "right",
+        "down",
+        "grow",
+        "counter-clockwise",
+        "appear",
+        "merge",
+    ]
 
 
 @settings(max_examples=40, deadline=None)
@@ -78,7 +86,9 @@ GROWS = {"left": ("x", -8), "right": ("x", 8), "up": ("y", -8), "down": ("y", 8)
 def test_a_class_moves_as_its_name_says(name, seed):
     params = _params(CLASSES.index(name), seed=seed, background="black") | dict(smooth=0.0, gamma=1.0)
     if "clockwise" in name:  # a one has a long axis that can be measured
-        params["image"] = next(i for i in motion_render.digit_range("train") if motion_render.digit_images()[1][i] == 1)
+        params["image"] = next(
+            i for i in motion_render.digit_range("train") if motion_render.digit_images()[1][i] == 1
+        )
     measured = _measures(motion_render.draw(params, 24, 48)[0])
     quantity, change = GROWS[name]
     series = measured[quantity]
@@ -110,7 +120,12 @@ def test_boxes_are_not_off_to_one_side():
         clip, boxes = motion_render.draw(_params(seed % 4, seed=seed, background="black"), 2, 128)
         for frame, (x0, y0, x1, y1) in zip(clip, boxes):
             rows, columns = np.nonzero(frame.max(-1) > 0.5 * frame.max())
-            off.append(((x0 + x1 - columns.min() - columns.max() - 1) / 2, (y0 + y1 - rows.min() - rows.max() - 1) / 2))
+            off.append(
+                (
+                    (x0 + x1 - columns.min() - columns.max() - 1) / 2,
+                    (y0 + y1 - rows.min() - rows.max() - 1) / 2,
+                )
+            )
     assert np.abs(np.mean(off, 0)).max() < 0.2  # pixels of 128
 
 
@@ -127,7 +142,9 @@ def test_splits_partition_digits_and_photographs():
         assert len(set(motion_render.digit_images()[1][list(r)])) == 10
     for name in motion_render.BACKGROUNDS:
         columns = [motion_render.photo_columns(name, split) for split in motion.SPLITS]
-        assert sorted(c for r in columns for c in r) == list(range(motion_render._photographs()[name].shape[1]))
+        assert sorted(c for r in columns for c in r) == list(
+            range(motion_render._photographs()[name].shape[1])
+        )
 
 
 @pytest.mark.parametrize("split", motion.SPLITS)
@@ -183,7 +200,9 @@ def test_a_larger_set_begins_with_the_smaller_and_classes_take_turns():
     labels = [render(SMALL, "train", i)[1]["label"] for i in range(24)]
     assert labels == list(range(12)) * 2
     larger = replace(SMALL, train=2400)
-    assert all(np.array_equal(render(SMALL, "train", i)[0], render(larger, "train", i)[0]) for i in (0, 11, 23))
+    assert all(
+        np.array_equal(render(SMALL, "train", i)[0], render(larger, "train", i)[0]) for i in (0, 11, 23)
+    )
     assert not np.array_equal(render(replace(SMALL, seed=1), "train", 0)[0], render(SMALL, "train", 0)[0])
 
 
@@ -197,7 +216,11 @@ def test_generator_makes_the_committed_pixels():
 
 def test_captions_hold_one_template_back():
     train = {render(MotionSpec(), "train", i)[1]["params"]["template"] for i in range(60)}
-    held = {render(MotionSpec(), split, i)[1]["params"]["template"] for split in ("val", "test") for i in range(20)}
+    held = {
+        render(MotionSpec(), split, i)[1]["params"]["template"]
+        for split in ("val", "test")
+        for i in range(20)
+    }
     assert train == {0, 1, 2, 3} and held == {4}
     assert caption(10, 8, 2) == "an eight that splits in two"
     assert len({caption(c, d, t) for c in range(12) for d in range(10) for t in range(5)}) == 600
@@ -208,9 +231,13 @@ def test_tone_rises_in_odd_classes_and_falls_in_even_ones(label):
     params = _params(label)
     wave = tone(params, 16, rate=8, sample_rate=16000)
     assert wave.dtype == np.float32 and wave.shape == (32000,) and 0.2 < np.abs(wave).max() <= 0.3
-    crossings = [np.sum(np.diff(np.signbit(part))) / len(part) * 8000 for part in (wave[200:1200], wave[-1200:-200])]
+    crossings = [
+        np.sum(np.diff(np.signbit(part))) / len(part) * 8000 for part in (wave[200:1200], wave[-1200:-200])
+    ]
     low, high = crossings if label % 2 else crossings[::-1]
-    assert low == pytest.approx(params["pitch"], rel=0.1) and high == pytest.approx(2 * params["pitch"], rel=0.1)
+    assert low == pytest.approx(params["pitch"], rel=0.1) and high == pytest.approx(
+        2 * params["pitch"], rel=0.1
+    )
 
 
 def test_tone_has_a_frames_pitch_in_the_middle_of_the_frame():
@@ -268,10 +295,14 @@ def test_manifest_describes_every_file(small):
     manifest = json.loads((small / "manifest.json").read_text())
     assert manifest["spec"]["train"] == 24 and manifest["version"] == motion_files.VERSION
     for split in motion.SPLITS:
-        assert len(manifest["splits"][split]) == getattr(SMALL, split) == len(list((small / split).glob("*.mp4")))
+        assert (
+            len(manifest["splits"][split])
+            == getattr(SMALL, split)
+            == len(list((small / split).glob("*.mp4")))
+        )
         for i, record in enumerate(manifest["splits"][split]):
             frames, known = render(SMALL, split, i)
-            assert record["raw_sha256"] == motion_files._sha256(frames.tobytes())
+            assert record["raw_sha256"] == digest(frames.tobytes())
             assert record["params"] == known["params"] and record["caption"] == known["caption"]
             redrawn = motion_render.draw(record["params"], 16, 32)[0]
             assert np.array_equal(redrawn, frames)  # the parameters survive JSON
@@ -312,7 +343,7 @@ def test_cache_of_another_manifest_is_not_used(tmp_path):
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    return {str(p.relative_to(folder)): motion_files._sha256(p.read_bytes()) for p in sorted(folder.rglob("*.mp4"))}
+    return {str(p.relative_to(folder)): file_digest(p) for p in sorted(folder.rglob("*.mp4"))}
 
 
 def test_workers_write_the_same_files(small, tmp_path, monkeypatch):

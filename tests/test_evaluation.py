@@ -32,7 +32,9 @@ def test_pair_scores_agree_with_a_loop():
     logits, labels = scores()
     expected = np.mean([row[y] > row[y ^ 1] for row, y in zip(logits.tolist(), labels.tolist(), strict=True)])
     assert ev.pair_scores(logits, labels)["within"] == pytest.approx(expected)
-    pairs = np.mean([np.argmax(row) // 2 == y // 2 for row, y in zip(logits.tolist(), labels.tolist(), strict=True)])
+    pairs = np.mean(
+        [np.argmax(row) // 2 == y // 2 for row, y in zip(logits.tolist(), labels.tolist(), strict=True)]
+    )
     assert ev.pair_scores(logits, labels)["pair"] == pytest.approx(pairs)
 
 
@@ -66,18 +68,22 @@ def test_mean_interval_equals_scipy_and_needs_two_seeds():
 
 def test_confusion_equals_sklearn():
     logits, labels = scores(classes=5)
-    assert np.array_equal(ev.confusion(logits, labels), confusion_matrix(labels, logits.argmax(-1), labels=range(5)))
+    assert np.array_equal(
+        ev.confusion(logits, labels), confusion_matrix(labels, logits.argmax(-1), labels=range(5))
+    )
 
 
-def test_knn_equals_sklearn_on_normalised_features():
+def test_knn_equals_sklearn_on_normalized_features():
     rng = np.random.default_rng(0)
     centers = rng.normal(size=(4, 16))
     labels = rng.integers(4, size=300)
     x = (centers[labels] + 1.2 * rng.normal(size=(300, 16))).astype("float32")
-    reference = KNeighborsClassifier(7, metric="cosine", weights=lambda d: np.exp(-d / 0.07)).fit(x[:200], labels[:200])
-    assert ev.knn(torch.tensor(x[:200]), labels[:200], torch.tensor(x[200:]), labels[200:], k=7) == pytest.approx(
-        reference.score(x[200:], labels[200:])
+    reference = KNeighborsClassifier(7, metric="cosine", weights=lambda d: np.exp(-d / 0.07)).fit(
+        x[:200], labels[:200]
     )
+    assert ev.knn(
+        torch.tensor(x[:200]), labels[:200], torch.tensor(x[200:]), labels[200:], k=7
+    ) == pytest.approx(reference.score(x[200:], labels[200:]))
     with pytest.raises(ValueError, match="asked for 9 neighbours of 5"):
         ev.knn(torch.tensor(x[:5]), labels[:5], torch.tensor(x[5:]), labels[5:], k=9)
 

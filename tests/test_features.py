@@ -198,7 +198,11 @@ class Broken(nn.Module):
         ([], {}, "at least one"),
         ("clip.mp4", {}, r"put a single one in \[ \]"),
         (clips(1)[0], {}, r"put a single one in \[ \]"),
-        ([clips(1)[0].astype(np.float32)], {}, r"Source 0 is float32 \(5, 16, 16, 3\); expected a path or a uint8"),
+        (
+            [clips(1)[0].astype(np.float32)],
+            {},
+            r"Source 0 is float32 \(5, 16, 16, 3\); expected a path or a uint8",
+        ),
         ([clips(1)[0], clips(1)[0].transpose(0, 3, 1, 2)], {}, r"Source 1 is uint8 \(5, 3, 16, 16\)"),
         ([clips(1)[0][:0]], {}, "with a frame in it"),
         ([None], {}, "Source 0 is NoneType"),
@@ -206,12 +210,22 @@ class Broken(nn.Module):
         (clips(1), {"name": ""}, "plain word"),
         (clips(1), {"stride": 0}, "stride 0 and batch_size 32"),
         (clips(1), {"batch_size": 0}, "both must be 1 or more"),
-        (clips(1), {"model": Pooled()}, r"5 frames into a tensor of shape \(1, 1\); expected one feature a frame, \(1, 5, D\)"),
+        (
+            clips(1),
+            {"model": Pooled()},
+            r"5 frames into a tensor of shape \(1, 1\); expected one feature a frame, \(1, 5, D\)",
+        ),
         (clips(1), {"model": Broken()}, r"features of a clip of shape \(5, 16, 16, 3\) are not all finite"),
     ],
 )
 def test_bad_input_is_named(model, tmp_path, sources, options, said):
-    call = {"model": model, "sources": sources, "folder": tmp_path, "name": "test", "progress": False} | options
+    call = {
+        "model": model,
+        "sources": sources,
+        "folder": tmp_path,
+        "name": "test",
+        "progress": False,
+    } | options
     with pytest.raises(ValueError, match=said):
         cache_features(**call)
 

@@ -62,7 +62,9 @@ def test_tuning_never_sees_the_test_split(command, protocol):
     assert set(found) == {"parameters", "validation"}
 
 
-@pytest.mark.parametrize("name", ["mean pool", "A Transformer", "B contrastive", "C GRU", "D fusion", "E autoencoder"])
+@pytest.mark.parametrize(
+    "name", ["mean pool", "A Transformer", "B contrastive", "C GRU", "D fusion", "E autoencoder"]
+)
 def test_every_design_trains_and_all_its_weights_move_or_rest_by_design(protocol, name):
     tiny = torch.utils.data.TensorDataset(torch.rand(24, 8, 3, 32, 32), torch.arange(24) % 12)
     torch.manual_seed(0)

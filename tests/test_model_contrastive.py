@@ -37,7 +37,7 @@ def test_another_number_of_frames_is_refused():
 def test_a_still_background_is_taken_away():
     model, x, still = small().eval(), clips(), torch.rand(4, 1, 3, 16, 16)
     assert_close(model.embed(x + still), model.embed(x), rtol=1e-4, atol=1e-5)
-    plain = small(centre=False).eval()
+    plain = small(center=False).eval()
     assert (plain.embed(x + still) - plain.embed(x)).abs().max() > 1e-3
     assert_close(plain.embed(x), plain.encoder.embed(x))
 

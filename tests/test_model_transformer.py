@@ -50,7 +50,9 @@ def test_frame_sizes_other_than_32_end_on_the_same_grid():
 def test_residual_block_is_the_published_one():
     block, x = ResidualBlock(4), torch.randn(2, 4, 8, 8)
     first, _, _, second, last = block.branch
-    inner = torch.nn.functional.batch_norm(torch.nn.functional.conv2d(x, first.weight, padding=1), None, None, training=True)
+    inner = torch.nn.functional.batch_norm(
+        torch.nn.functional.conv2d(x, first.weight, padding=1), None, None, training=True
+    )
     outer = torch.nn.functional.conv2d(inner.relu(), second.weight, padding=1)
     torch.testing.assert_close(block(x), (x + last(outer)).relu())
 
@@ -108,7 +110,9 @@ def test_parts_can_be_left_out():
     whole, no_decoder = parameters(SoraTransformer()), parameters(SoraTransformer(decoder_depth=0))
     block = 12 * 64 * 64 + 13 * 64  # qkv, out and feed-forward with their biases, and two norms
     assert parameters(SoraTransformer(depth=3)) == whole + block
-    assert whole - no_decoder == block + 4 * 64 * 64 + 6 * 64 + 4 * 64 + 2 * 64  # cross-attention, queries, norm
+    assert (
+        whole - no_decoder == block + 4 * 64 * 64 + 6 * 64 + 4 * 64 + 2 * 64
+    )  # cross-attention, queries, norm
     assert parameters(SoraTransformer(position="learned")) == whole + 64 * 64
     assert parameters(SoraTransformer(words=0)) == whole  # the codebook is averaged, not trained
 

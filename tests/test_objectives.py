@@ -51,9 +51,7 @@ def test_info_nce_equals_a_loop(temperature, extra):
 @pytest.mark.parametrize("temperature", [0.05, 0.15, 1.0])
 def test_nt_xent_equals_a_double_loop(temperature):
     a, b = pair()
-    same_value_and_gradient(
-        objectives.nt_xent(a, b, temperature), loop_nt_xent(a, b, temperature), [a, b]
-    )
+    same_value_and_gradient(objectives.nt_xent(a, b, temperature), loop_nt_xent(a, b, temperature), [a, b])
 
 
 def test_a_queue_that_holds_the_batch_is_the_batch():
@@ -85,13 +83,13 @@ def test_vicreg_equals_its_three_terms_by_loop():
     a, b = pair(dim=4)
     wanted = 25 * (a - b).square().mean()
     for z in (a, b):
-        centred = z - z.mean(0)
+        centered = z - z.mean(0)
         for i in range(4):
-            spread = (centred[:, i].square().sum() / 6 + 1e-4).sqrt()
+            spread = (centered[:, i].square().sum() / 6 + 1e-4).sqrt()
             wanted = wanted + 25 * torch.clamp(1 - spread, min=0) / 4 / 2
             for j in range(4):
                 if i != j:
-                    wanted = wanted + ((centred[:, i] @ centred[:, j]) / 6) ** 2 / 4
+                    wanted = wanted + ((centered[:, i] @ centered[:, j]) / 6) ** 2 / 4
     same_value_and_gradient(objectives.vicreg(a, b), wanted, [a, b])
 
 

@@ -19,9 +19,9 @@ def started(codes=4, dim=3, **options):
 
 def blobs(n=400, spread=0.1):
     """Vectors around four far centres, and which centre each belongs to."""
-    centres = torch.tensor([[3.0, 0], [-3, 0], [0, 3], [0, -3]])
+    centers = torch.tensor([[3.0, 0], [-3, 0], [0, 3], [0, -3]])
     member = torch.arange(n) % 4
-    return centres[member] + spread * torch.randn(n, 2), member
+    return centers[member] + spread * torch.randn(n, 2), member
 
 
 def test_nearest_code_equals_a_loop():
@@ -93,14 +93,14 @@ def test_codes_converge_to_cluster_means():
 
 def test_kmeans_finds_the_blobs():
     x, member = blobs()
-    centres = kmeans(x, 16)  # more centres than blobs, so that each blob gets some
-    assert (x - centres[nearest_code(x, centres)]).square().mean() < 0.05**2 * 2
+    centers = kmeans(x, 16)  # more centres than blobs, so that each blob gets some
+    assert (x - centers[nearest_code(x, centers)]).square().mean() < 0.05**2 * 2
     torch.testing.assert_close(
         kmeans(x[:4], 4).sort(0).values, x[:4].sort(0).values
     )  # a row each: nothing moves
 
 
-def test_kmeans_keeps_a_centre_that_loses_its_rows():
+def test_kmeans_keeps_a_center_that_loses_its_rows():
     assert kmeans(torch.ones(8, 2), 4).eq(1).all()  # all rows alike: one centre takes them all
 
 

@@ -135,7 +135,7 @@ def test_residual_stack_is_the_identity_when_its_layers_are_silent():
     assert_close(stack(x)[0], x)
 
 
-def test_residual_layer_reads_a_normalised_copy():
+def test_residual_layer_reads_a_normalized_copy():
     """What a layer adds does not change with the scale of its input."""
     stack, x = ResidualGRU(6, 6, 1), torch.randn(2, 5, 6)
     assert_close(stack(100 * x)[0] - 100 * x, stack(x)[0] - x, rtol=1e-3, atol=1e-3)

@@ -164,15 +164,22 @@ def test_no_generated_or_large_file_is_tracked():
 
 # ----------------------------------------------------------------------------------------------- the package's shape
 
-ARROW = ["video", "transforms", "data", "layers", "objectives", "models", "features", "training", "evaluation"]
+ARROW = [
+    "video",
+    "transforms",
+    "data",
+    "layers",
+    "objectives",
+    "models",
+    "features",
+    "training",
+    "evaluation",
+]
 # Beside the arrow: anything may import these, which import nothing of the package but each other.
-SIDE = {"settings", "ledger", "errors"}
+SIDE = {"settings", "ledger", "files"}
 PLACE = {name: place for place, name in enumerate(ARROW)} | {
-    "sampling": 0,
-    "packets": 0,
-    "encoding": 0,
     "plots": ARROW.index("evaluation"),
-    "retrieval": ARROW.index("evaluation"),
+    "schematics": ARROW.index("evaluation"),
 }
 
 
@@ -253,7 +260,8 @@ def test_the_package_stays_small():
 def test_the_package_imports_without_its_slow_dependencies():
     """torchvision (which loads torch's compiler) and scikit-learn would add six seconds to the start of every chapter."""
     modules = ", ".join(
-        str(path.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__init__") for path in MODULES
+        str(path.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__init__")
+        for path in MODULES
     )
     code = f"import sys, {modules}; print(sorted({{'torchvision', 'sklearn', 'torch._dynamo'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sora_nb import sampling, video
-from sora_nb.sampling import (
+from sora_nb import video
+from sora_nb.video import sampling
+from sora_nb.video.sampling import (
     sample_dense,
     sample_multi_clip,
     sample_random_clip,
@@ -80,7 +81,7 @@ def test_dense_keeps_its_stride_and_holds_the_last_frame(n, k, stride):
     np.testing.assert_array_equal(indices, np.where(expected < n, expected, n - 1))
 
 
-def test_dense_is_centred_without_a_start():
+def test_dense_is_centered_without_a_start():
     assert sample_dense(10, 4).tolist() == [3, 4, 5, 6]
     assert sample_dense(10, 4, 2).tolist() == [1, 3, 5, 7]
     assert sample_dense(3, 5).tolist() == [0, 1, 2, 2, 2]

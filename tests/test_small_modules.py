@@ -42,9 +42,15 @@ def test_claim_shows_text_and_carries_the_record(monkeypatch):
 
 def test_receipts_round_trip_and_say_where_they_come_from(tmp_path, monkeypatch):
     monkeypatch.setattr(ledger, "RESULTS", tmp_path / "results")
-    path = ledger.write_receipt("run", seeds=[0, 1], seconds=1.25, tier="T0", numbers={"accuracy": [0.5, 0.6]})
+    path = ledger.write_receipt(
+        "run", seeds=[0, 1], seconds=1.25, tier="T0", numbers={"accuracy": [0.5, 0.6]}
+    )
     receipt = ledger.read_receipt("run")
-    assert receipt["numbers"] == {"accuracy": [0.5, 0.6]} and receipt["seeds"] == [0, 1] and receipt["tier"] == "T0"
+    assert (
+        receipt["numbers"] == {"accuracy": [0.5, 0.6]}
+        and receipt["seeds"] == [0, 1]
+        and receipt["tier"] == "T0"
+    )
     assert {"commit", "device", "versions", "seconds"} <= set(json.loads(path.read_text()))
     assert [p.name for p in path.parent.iterdir()] == ["run.json"]
     with pytest.raises(FileNotFoundError, match=r"No receipt .*missing\.json"):
@@ -74,7 +80,9 @@ def test_filmstrip_draws_each_frame_where_it_belongs(clip):
     axes = plots.filmstrip([clip, clip.flip(0)], every=2, titles=["a", "b", "c"], ylabels=["one", "two"])
     assert axes.shape == (2, 3)
     shown = axes[0, 1].images[0].get_array()
-    assert np.array_equal(shown, plots._frames(clip)[2]) and np.array_equal(axes[1, 0].images[0].get_array(), plots._frames(clip)[4])
+    assert np.array_equal(shown, plots._frames(clip)[2]) and np.array_equal(
+        axes[1, 0].images[0].get_array(), plots._frames(clip)[4]
+    )
     assert axes[0, 2].get_title() == "c" and axes[1, 0].get_ylabel() == "two"
 
 

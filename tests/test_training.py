@@ -27,7 +27,9 @@ def model(seed=0):
 
 
 def equal(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    return all(
+        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
 
 
 def test_fit_learns_and_reports_each_epoch():
@@ -73,7 +75,9 @@ def test_the_kept_weights_are_those_of_the_lowest_validation_loss():
 
     history = training.fit(net, toy(16), val, epochs=25, lr=0.3, before_epoch=remember, progress=False)
     best = history.val_loss.index(min(history.val_loss))
-    assert history.best_epoch == best < 24, "a high rate on few items overfits, so the best epoch is not the last"
+    assert history.best_epoch == best < 24, (
+        "a high rate on few items overfits, so the best epoch is not the last"
+    )
     assert torch.equal(seen[best + 1]["0.weight"], net.state_dict()["0.weight"])
 
 
@@ -92,7 +96,12 @@ KILLED = """
 
 
 def run(tmp_path, name, checkpoint, kill):
-    code = KILLED.format(tests=os.path.dirname(__file__), checkpoint=str(tmp_path / checkpoint), kill=kill, out=str(tmp_path / name))
+    code = KILLED.format(
+        tests=os.path.dirname(__file__),
+        checkpoint=str(tmp_path / checkpoint),
+        kill=kill,
+        out=str(tmp_path / name),
+    )
     return subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False, timeout=120).returncode
 
 
@@ -122,8 +131,12 @@ def test_a_loss_that_is_not_finite_stops_with_the_files_and_the_checkpoint(tmp_p
         if epoch == 1:
             data.tensors[0][7] = float("nan")
 
-    with pytest.raises(FloatingPointError, match=r"epoch 1, step \d.*clip7\.mp4.*last good weights are in .*keep"):
-        training.fit(model(), data, epochs=3, checkpoint=tmp_path / "keep", before_epoch=poisoned, progress=False)
+    with pytest.raises(
+        FloatingPointError, match=r"epoch 1, step \d.*clip7\.mp4.*last good weights are in .*keep"
+    ):
+        training.fit(
+            model(), data, epochs=3, checkpoint=tmp_path / "keep", before_epoch=poisoned, progress=False
+        )
 
 
 def test_an_empty_data_set_is_refused():

@@ -20,7 +20,10 @@ def test_to_clip_and_to_frames_are_inverse_and_move_the_channels():
     assert np.array_equal(tf.to_frames(torch.full((1, 3, 1, 1), 1.7)), np.full((1, 1, 1, 3), 255))
 
 
-@pytest.mark.parametrize("bad", [np.zeros((4, 8, 8, 3), np.float32), np.zeros((8, 8, 3), np.uint8), np.zeros((4, 3, 8, 8), np.uint8)])
+@pytest.mark.parametrize(
+    "bad",
+    [np.zeros((4, 8, 8, 3), np.float32), np.zeros((8, 8, 3), np.uint8), np.zeros((4, 3, 8, 8), np.uint8)],
+)
 def test_to_clip_names_what_it_was_given(bad):
     with pytest.raises(ValueError, match="expected uint8"):
         tf.to_clip(bad)
@@ -75,7 +78,7 @@ def test_training_transform_differs_between_calls_and_flips_only_when_asked():
     assert sides == {True, False}
 
 
-def test_training_transform_changes_colour_only_when_asked():
+def test_training_transform_changes_color_only_when_asked():
     grey = torch.full((2, 3, 16, 16), 0.5)
     plain, jitter = (tf.training_transform(16, scale=(1.0, 1.0), color=c) for c in (0, 0.5))
     assert all(torch.allclose(plain(grey), grey) for _ in range(5))

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from video_files import FRAMES, HEIGHT, KINDS, WIDTH, audio_only, frames_of, make, make_kind, sequential
 
-from sora_nb import packets
-from sora_nb.video import VideoReader, VideoReadError, probe, read_video, write_video
+from sora_nb.video import VideoReader, VideoReadError, packets, probe, read_video, write_video
 
 os.environ.setdefault("SVT_LOG", "1")
 
@@ -207,7 +206,9 @@ def test_probe_of_a_constant_rate(files):
     assert info.rate == pytest.approx(25) and info.duration == pytest.approx(FRAMES / 25)
     assert info.key_frames == (0, 12, 24, 36) and info.key_frame_interval == 10
     np.testing.assert_allclose(info.times, np.arange(FRAMES) / 25, atol=1e-9)
-    assert "times" not in repr(info) and info == dataclasses.replace(info, times=info.times + 1)  # arrays stay out of both
+    assert "times" not in repr(info) and info == dataclasses.replace(
+        info, times=info.times + 1
+    )  # arrays stay out of both
 
 
 def test_probe_of_sound_start_edit_and_rotation(files):

@@ -237,7 +237,7 @@ def test_a_file_without_permission_is_refused(tmp_path):
 
 def judge_lenient(path: str, decoder: str) -> str:
     """The reader without its strict decoder settings."""
-    from sora_nb import packets
+    from sora_nb.video import packets
 
     packets.STRICT = {}
     return judge(path, decoder)

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from video_files import frames_of, make, sequential
 
-from sora_nb import packets
-from sora_nb.video import VideoReader, VideoReadError, probe, read_audio, read_video, write_video
+from sora_nb.video import VideoReader, VideoReadError, packets, probe, read_audio, read_video, write_video
 
 # ------------------------------------------------------------------------------------------ memory and processes
 

@@ -13,9 +13,16 @@ def launch_links(repository: str, path: str) -> list[tuple[str, str]]:
     parts = urlsplit(repository)
     if not repository:
         return []
-    links = [("Open in Binder", f"https://mybinder.org/v2/git/{quote(repository, safe='')}/HEAD?urlpath=lab/tree/{path}")]
+    links = [
+        (
+            "Open in Binder",
+            f"https://mybinder.org/v2/git/{quote(repository, safe='')}/HEAD?urlpath=lab/tree/{path}",
+        )
+    ]
     if parts.hostname == "github.com":
-        links.insert(0, ("Open in Colab", f"https://colab.research.google.com/github{parts.path}/blob/HEAD/{path}"))
+        links.insert(
+            0, ("Open in Colab", f"https://colab.research.google.com/github{parts.path}/blob/HEAD/{path}")
+        )
     return links
 
 
@@ -35,7 +42,10 @@ def bar(app, docname: str) -> str:
     items = [run_time(app.config.sora_chapter_times, stem)]
     items += [f'<a href="{stem}.ipynb" download>Notebook (.ipynb)</a>']
     items += [f'<a href="{stem}.py" download>Source (.py)</a>'] if source.exists() else []
-    items += [f'<a href="{escape(url)}">{text}</a>' for text, url in launch_links(app.config.sora_repository_url, f"{docname}.ipynb")]
+    items += [
+        f'<a href="{escape(url)}">{text}</a>'
+        for text, url in launch_links(app.config.sora_repository_url, f"{docname}.ipynb")
+    ]
     return f'<p class="chapter-bar">{"".join(f"<span>{item}</span>" for item in items if item)}</p>'
 
 

@@ -17,7 +17,10 @@ CHAPTER = re.compile(r"notebooks/(\d\d)_\w+")
 
 def find(srcdir) -> dict[str, str]:
     """Return the staged chapters: two-digit number to document name."""
-    return {path.name[:2]: f"notebooks/{path.stem}" for path in sorted(Path(srcdir, "notebooks").glob("[0-9][0-9]_*.ipynb"))}
+    return {
+        path.name[:2]: f"notebooks/{path.stem}"
+        for path in sorted(Path(srcdir, "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    }
 
 
 def link(app, docname: str, number: str, text: str, anchor: str = "") -> nodes.Node:
@@ -34,7 +37,9 @@ class Chapter(ReferenceRole):
 
     def run(self):
         if not re.fullmatch(r"\d\d", self.target):
-            message = self.inliner.reporter.error(f"chapter takes a two-digit number, not {self.target!r}", line=self.lineno)
+            message = self.inliner.reporter.error(
+                f"chapter takes a two-digit number, not {self.target!r}", line=self.lineno
+            )
             return [nodes.problematic("", self.rawtext)], [message]
         text = self.title if self.has_explicit_title else f"chapter {self.target}"
         return [link(self.env.app, self.env.docname, self.target, text)], []
@@ -61,7 +66,9 @@ def renumber(env) -> None:
         if not (match := CHAPTER.fullmatch(docname)):
             continue
         number = int(match[1])
-        env.toc_secnumbers[docname] = {key: (number, *value[1:]) if value else value for key, value in sections.items()}
+        env.toc_secnumbers[docname] = {
+            key: (number, *value[1:]) if value else value for key, value in sections.items()
+        }
         for node in [env.titles[docname], *env.tocs[docname].findall(nodes.reference)]:
             if node.get("secnumber"):
                 node["secnumber"] = [number, *node["secnumber"][1:]]

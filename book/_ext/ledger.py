@@ -37,7 +37,9 @@ def load_claims(path: Path) -> dict[str, dict]:
     for claim in yaml.safe_load(path.read_text(encoding="utf-8")):
         missing = {"id", "claim", "truth", "chapter"} - claim.keys()
         if missing or claim["id"] in claims:
-            raise ExtensionError(f"claims.yml: {claim} comes twice or lacks {', '.join(sorted(missing)) or 'nothing'}.")
+            raise ExtensionError(
+                f"claims.yml: {claim} comes twice or lacks {', '.join(sorted(missing)) or 'nothing'}."
+            )
         if claim["chapter"] is None and not claim.get("reason"):
             raise ExtensionError(f"claims.yml: {claim['id']} names no chapter, so it needs a reason.")
         claims[claim["id"]] = claim
@@ -61,9 +63,13 @@ def collect(srcdir, claims: dict[str, dict]) -> dict[str, list[dict]]:
     for number, docname in find(srcdir).items():
         for record in recorded(Path(srcdir, f"{docname}.ipynb")):
             if record["id"] not in claims:
-                raise ExtensionError(f"{docname} records claim {record['id']!r}, which book/claims.yml does not list.")
+                raise ExtensionError(
+                    f"{docname} records claim {record['id']!r}, which book/claims.yml does not list."
+                )
             if record["verdict"] not in WORDS or record["verdict"] == "pending":
-                raise ExtensionError(f"{docname} gives claim {record['id']} the unknown verdict {record['verdict']!r}.")
+                raise ExtensionError(
+                    f"{docname} gives claim {record['id']} the unknown verdict {record['verdict']!r}."
+                )
             found[record["id"]].append({**record, "chapter": number})
     for name, records in found.items():
         if len({record["verdict"] for record in records}) > 1:
@@ -103,7 +109,9 @@ class ClaimsTable(SphinxDirective):
         said = nodes.container(classes=["claim-said"])
         said += [*self.prose(claim["claim"]), *self.prose(f"**In truth:** {claim['truth']}")]
         judged = nodes.container(classes=["claim-judged"])
-        judged += nodes.paragraph("", "", nodes.inline("", WORDS[word], classes=["verdict", f"verdict-{word}"]))
+        judged += nodes.paragraph(
+            "", "", nodes.inline("", WORDS[word], classes=["verdict", f"verdict-{word}"])
+        )
         judged += [self.evidence(record) for record in records]
         if word == "pending":
             judged += nodes.paragraph("", "", nodes.Text("in "), self.to_chapter(f"{claim['chapter']:02d}"))
@@ -135,7 +143,9 @@ class ClaimsSummary(SphinxDirective):
             counts[name[0]][verdict(claim, app.sora_verdicts.get(name, []))] += 1
         head = "".join(f'<th scope="col">{word}</th>' for word in WORDS.values())
         rows = "".join(
-            f'<tr><th scope="row">{article}</th>' + "".join(f"<td>{count[word] or '·'}</td>" for word in WORDS) + "</tr>"
+            f'<tr><th scope="row">{article}</th>'
+            + "".join(f"<td>{count[word] or '·'}</td>" for word in WORDS)
+            + "</tr>"
             for article, count in sorted(counts.items())
         )
         head = f'<thead><tr><th scope="col">article</th>{head}</tr></thead>'
@@ -148,7 +158,9 @@ class Claim(SphinxRole):
 
     def run(self):
         if self.text not in self.env.app.sora_claims:
-            message = self.inliner.reporter.error(f"claims.yml holds no claim {self.text!r}", line=self.lineno)
+            message = self.inliner.reporter.error(
+                f"claims.yml holds no claim {self.text!r}", line=self.lineno
+            )
             return [nodes.problematic("", self.rawtext)], [message]
         uri = f"{self.env.app.builder.get_relative_uri(self.env.docname, 'claims')}#claim-{self.text}"
         return [nodes.reference("", f"claim {self.text}", refuri=uri, internal=True)], []

@@ -14,7 +14,9 @@ NOT_A_RECEIPT = {"chapter_times.json"}
 def flatten(value, name: str = "") -> list[tuple[str, str]]:
     """Return (dotted name, text) for each number of a nested value; a list of plain values stays on one line."""
     if isinstance(value, dict):
-        return [row for key, item in value.items() for row in flatten(item, f"{name}.{key}" if name else str(key))]
+        return [
+            row for key, item in value.items() for row in flatten(item, f"{name}.{key}" if name else str(key))
+        ]
     if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
         return [row for index, item in enumerate(value) for row in flatten(item, f"{name}[{index}]")]
     items = value if isinstance(value, list) else [value]
@@ -22,7 +24,9 @@ def flatten(value, name: str = "") -> list[tuple[str, str]]:
 
 
 def table(rows: list[tuple[str, str]]) -> str:
-    body = "".join(f"<tr><th scope='row'>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows)
+    body = "".join(
+        f"<tr><th scope='row'>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows
+    )
     return f'<div class="table-wrapper"><table class="table receipt">{body}</table></div>'
 
 

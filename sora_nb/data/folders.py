@@ -53,11 +53,18 @@ class VideoClips(Dataset):
         VideoReadError: a file is unreadable (or, with "skip", every file is).
     """
 
-    def __init__(self, items: Sequence[tuple[str | os.PathLike, int]],
-                 sample: Callable[[int], np.ndarray] | None = None, transform: Callable | None = None,
-                 on_error: Literal["raise", "skip"] = "raise", decoder: str = "auto") -> None:
+    def __init__(
+        self,
+        items: Sequence[tuple[str | os.PathLike, int]],
+        sample: Callable[[int], np.ndarray] | None = None,
+        transform: Callable | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        decoder: str = "auto",
+    ) -> None:
         if not items:
-            raise ValueError("VideoClips got an empty list of files; give it at least one (path, label) pair.")
+            raise ValueError(
+                "VideoClips got an empty list of files; give it at least one (path, label) pair."
+            )
         if on_error not in ("raise", "skip"):
             raise ValueError(f'VideoClips got on_error={on_error!r}, but it must be "raise" or "skip".')
         self.items = [(Path(path), int(label)) for path, label in items]
@@ -82,8 +89,11 @@ class VideoClips(Dataset):
                     raise
                 self.skipped[path] = str(error)
                 log.warning("Skipped unreadable file %d: %s", len(self.skipped), error)
-        raise VideoReadError(self.items[index][0], f"none of the {len(self)} files of this list can be read",
-                             "check the folder the list points to")
+        raise VideoReadError(
+            self.items[index][0],
+            f"none of the {len(self)} files of this list can be read",
+            "check the folder the list points to",
+        )
 
     def unreadable(self) -> dict[Path, str]:
         """Read every clip once and return each file that fails, with the reason: to report beside a score."""
@@ -96,7 +106,9 @@ class VideoClips(Dataset):
         return failed
 
     def _read(self, path: Path) -> Tensor:
-        with VideoReader(path, self.decoder) as reader:  # opened here, so that it works in a DataLoader's worker
+        with VideoReader(
+            path, self.decoder
+        ) as reader:  # opened here, so that it works in a DataLoader's worker
             clip = to_clip(reader.get(self.sample(len(reader))))  # (T, 3, H, W)
         return self.transform(clip) if self.transform else clip
 
@@ -115,14 +127,18 @@ def _folder(root: str | os.PathLike) -> Path:
 
 def _label(name: str, classes: list[str], where: str) -> int:
     if name not in classes:
-        raise ValueError(f"{where} names the class {name!r}, which is not among the {len(classes)} known classes; "
-                         "check that list and classes belong together.")
+        raise ValueError(
+            f"{where} names the class {name!r}, which is not among the {len(classes)} known classes; "
+            "check that list and classes belong together."
+        )
     return classes.index(name)
 
 
 def _some(items: list, classes: list[str], where: object) -> VideoList:
     if not items:
-        raise ValueError(f"Found no videos in {str(where)!r}; expected files ending in {', '.join(SUFFIXES)}.")
+        raise ValueError(
+            f"Found no videos in {str(where)!r}; expected files ending in {', '.join(SUFFIXES)}."
+        )
     return VideoList(items, classes)
 
 
@@ -134,8 +150,12 @@ def from_folder(root: str | os.PathLike) -> VideoList:
     """
     root = _folder(root)
     classes = sorted(f.name for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
-    items = [(path, label) for label, name in enumerate(classes) for path in sorted((root / name).rglob("*"))
-             if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    items = [
+        (path, label)
+        for label, name in enumerate(classes)
+        for path in sorted((root / name).rglob("*"))
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    ]
     return _some(items, classes, root)
 
 
@@ -156,22 +176,30 @@ def from_list(file: str | os.PathLike, root: str | os.PathLike | None = None) ->
             continue
         path, _, label = line.rpartition("," if "," in line else " ")
         if not path or not label.strip():
-            raise ValueError(f"Line {number} of {str(file)!r} reads {line!r}; expected a path, a comma or blank, "
-                             "and a label.")
+            raise ValueError(
+                f"Line {number} of {str(file)!r} reads {line!r}; expected a path, a comma or blank, "
+                "and a label."
+            )
         pairs.append((Path(root or file.parent) / path.strip(), label.strip()))
     labels = [label for _, label in pairs]
     if labels and all(label.isdecimal() for label in labels):
         numbers = [int(label) for label in labels]
-        return VideoList([(path, n) for (path, _), n in zip(pairs, numbers)], [str(i) for i in range(max(numbers) + 1)])
+        return VideoList(
+            [(path, n) for (path, _), n in zip(pairs, numbers)], [str(i) for i in range(max(numbers) + 1)]
+        )
     odd = [label for label in labels if label.lstrip("-").isdecimal()]
     if odd:
-        raise ValueError(f"{str(file)!r} holds the label {odd[0]!r} beside names or below 0; use whole numbers from 0 "
-                         "throughout, or names throughout.")
+        raise ValueError(
+            f"{str(file)!r} holds the label {odd[0]!r} beside names or below 0; use whole numbers from 0 "
+            "throughout, or names throughout."
+        )
     classes = sorted(set(labels))
     return _some([(path, classes.index(label)) for path, label in pairs], classes, file)
 
 
-def ucf101(root: str | os.PathLike, split_dir: str | os.PathLike, fold: int = 1, train: bool = True) -> VideoList:
+def ucf101(
+    root: str | os.PathLike, split_dir: str | os.PathLike, fold: int = 1, train: bool = True
+) -> VideoList:
     """UCF101: videos as ``Class/v_Class_g01_c01.avi``, splits from ``ucfTrainTestlist``.
 
     ``classInd.txt`` numbers the 101 classes from 1 ("1 ApplyEyeMakeup"); ``trainlist01.txt`` gives a path and that
@@ -181,14 +209,19 @@ def ucf101(root: str | os.PathLike, split_dir: str | os.PathLike, fold: int = 1,
         ValueError: a folder or file is missing, or a class is not in ``classInd.txt``.
     """
     root, split_dir = _folder(root), _folder(split_dir)
-    classes = [line.split()[1] for line in sorted(_lines(split_dir / "classInd.txt"), key=lambda x: int(x.split()[0]))]
+    classes = [
+        line.split()[1]
+        for line in sorted(_lines(split_dir / "classInd.txt"), key=lambda x: int(x.split()[0]))
+    ]
     listing = split_dir / f"{'train' if train else 'test'}list{fold:02d}.txt"
     paths = [line.split()[0] for line in _lines(listing)]
     items = [(root / path, _label(path.split("/")[0], classes, listing.name)) for path in paths]
     return _some(items, classes, listing)
 
 
-def hmdb51(root: str | os.PathLike, split_dir: str | os.PathLike, fold: int = 1, train: bool = True) -> VideoList:
+def hmdb51(
+    root: str | os.PathLike, split_dir: str | os.PathLike, fold: int = 1, train: bool = True
+) -> VideoList:
     """HMDB51: videos as ``class/name.avi``, splits from ``testTrainMulti_7030_splits``.
 
     One file per class, ``brush_hair_test_split1.txt``; each line a file name and 1 (train), 2 (test) or 0 (unused in
@@ -212,8 +245,12 @@ def hmdb51(root: str | os.PathLike, split_dir: str | os.PathLike, fold: int = 1,
     return _some(items, classes, split_dir / f"*{ending}")
 
 
-def kinetics(root: str | os.PathLike, file: str | os.PathLike, classes: list[str] | None = None,
-             missing: Literal["raise", "drop"] = "raise") -> VideoList:
+def kinetics(
+    root: str | os.PathLike,
+    file: str | os.PathLike,
+    classes: list[str] | None = None,
+    missing: Literal["raise", "drop"] = "raise",
+) -> VideoList:
     """Kinetics-400/600/700: a csv ``label,youtube_id,time_start,time_end,split`` and trimmed mp4 files.
 
     A clip is ``<youtube_id>_<start>_<end>.mp4`` with six-digit seconds, in a folder named after its label or straight
@@ -235,17 +272,23 @@ def kinetics(root: str | os.PathLike, file: str | os.PathLike, classes: list[str
         rows = list(csv.DictReader(handle))
     lacking = {"youtube_id", "time_start", "time_end"} - set(rows[0] if rows else ())
     if lacking:
-        raise ValueError(f"{str(file)!r} lacks the columns {sorted(lacking)}; expected a Kinetics csv with the "
-                         "header label,youtube_id,time_start,time_end,split.")
+        raise ValueError(
+            f"{str(file)!r} lacks the columns {sorted(lacking)}; expected a Kinetics csv with the "
+            "header label,youtube_id,time_start,time_end,split."
+        )
     labelled = "label" in rows[0]
     classes = classes or sorted({row["label"] for row in rows} if labelled else ())
-    items = [(_kinetics_path(root, row), _label(row["label"], classes, file.name) if labelled else -1)
-             for row in rows]
+    items = [
+        (_kinetics_path(root, row), _label(row["label"], classes, file.name) if labelled else -1)
+        for row in rows
+    ]
     there = [(path, label) for path, label in items if path.is_file()]
     if missing == "raise" and len(there) < len(items):
         first = next(path for path, _ in items if not path.is_file())
-        raise ValueError(f"{len(items) - len(there)} of the {len(items)} clips in {file.name} are not under "
-                         f'{str(root)!r}, the first being {first.name}; fetch them or pass missing="drop".')
+        raise ValueError(
+            f"{len(items) - len(there)} of the {len(items)} clips in {file.name} are not under "
+            f'{str(root)!r}, the first being {first.name}; fetch them or pass missing="drop".'
+        )
     if len(there) < len(items):
         log.warning("%s: %d of %d clips are missing.", file.name, len(items) - len(there), len(items))
     return _some(there, classes, root)
@@ -255,10 +298,14 @@ def _kinetics_path(root: Path, row: dict[str, str]) -> Path:
     start, end = (int(float(row[key])) for key in ("time_start", "time_end"))
     name = f"{row['youtube_id']}_{start:06d}_{end:06d}.mp4"
     folders = (row.get("label", ""), row.get("label", "").replace(" ", "_"), "")
-    return next((path for folder in folders if (path := root / folder / name).is_file()), root / folders[0] / name)
+    return next(
+        (path for folder in folders if (path := root / folder / name).is_file()), root / folders[0] / name
+    )
 
 
-def something_something(root: str | os.PathLike, file: str | os.PathLike, labels: str | os.PathLike) -> VideoList:
+def something_something(
+    root: str | os.PathLike, file: str | os.PathLike, labels: str | os.PathLike
+) -> VideoList:
     """Something-Something v2: ``<id>.webm`` files, ``labels.json`` and ``train.json`` or ``validation.json``.
 
     Labels map a sentence to a number given as text ({"Putting something on a surface": "94"}); each entry of a split has

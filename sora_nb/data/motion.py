@@ -56,8 +56,13 @@ class MotionSplit:
         return self.clips.flip(1), self.labels ^ 1
 
 
-def load(spec: MotionSpec, split: str, root: str | os.PathLike | None = None, workers: int | None = None,
-         progress: bool = True) -> MotionSplit:
+def load(
+    spec: MotionSpec,
+    split: str,
+    root: str | os.PathLike | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> MotionSplit:
     """Read a split from its video files, writing them first if need be.
 
     The files are decoded once; the frames are kept next to them and memory-mapped from then on.

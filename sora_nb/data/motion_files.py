@@ -4,7 +4,6 @@ No torch in here: worker processes import this module, and torch would cost each
 Explained in chapter 03.
 """
 
-import hashlib
 import json
 import os
 import threading
@@ -22,6 +21,7 @@ from jaxtyping import Float32, UInt8
 from tqdm.auto import tqdm
 
 from sora_nb.data.motion_render import CLASSES, SPLITS, draw, progress, sample
+from sora_nb.files import atomic, digest, file_digest
 from sora_nb.video import VideoReadError, read_video, write_video
 
 VERSION = 3  # raise it whenever a pixel or the encoding changes: the folder name depends on it
@@ -30,8 +30,20 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 # x264's macroblock tree reads memory it has not written when frames are tiny: the same clip gave other bytes in
 # another process. Without it they are the same.
 STEADY = {"x264-params": "mbtree=0"}
-VERBS = ("moves left", "moves right", "moves up", "moves down", "shrinks", "grows", "turns clockwise",
-         "turns counter-clockwise", "vanishes", "appears", "splits in two", "merges into one")
+VERBS = (
+    "moves left",
+    "moves right",
+    "moves up",
+    "moves down",
+    "shrinks",
+    "grows",
+    "turns clockwise",
+    "turns counter-clockwise",
+    "vanishes",
+    "appears",
+    "splits in two",
+    "merges into one",
+)
 # The last one describes validation and test clips only: there a text model meets a sentence it has not seen.
 TEMPLATES = (
     "the digit {digit} {verb}",
@@ -137,19 +149,15 @@ def fingerprint(clips: int = 24) -> dict[str, str]:
     for level in (1, 2):
         for split in SPLITS:
             raw = [render(MotionSpec(level=level), split, i)[0].tobytes() for i in range(clips)]
-            result[f"level {level} {split}"] = _sha256(b"".join(raw))
+            result[f"level {level} {split}"] = digest(*raw)
     return result
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def directory(spec: MotionSpec, root: str | os.PathLike | None = None) -> Path:
     """Folder of a set: its name holds a digest of the spec and of the generator's version."""
     default = os.environ.get("SORA_NB_CACHE", Path(__file__).parents[2] / "data" / "cache")
-    digest = _sha256(json.dumps([VERSION, asdict(spec)]).encode())[:8]
-    return Path(root or default) / f"motion-v{spec.level}-{spec.size}px-{spec.frames}f-{digest}"
+    name = digest(json.dumps([VERSION, asdict(spec)]))[:8]
+    return Path(root or default) / f"motion-v{spec.level}-{spec.size}px-{spec.frames}f-{name}"
 
 
 @contextmanager
@@ -178,10 +186,16 @@ def _make_one(spec: MotionSpec, folder: Path, split: str, index: int) -> dict:
     sound = tone(record["params"], spec.frames, spec.rate) if spec.audio else None
     sample_rate = 16000 if spec.audio else None
     options = None if spec.intra else STEADY
-    write_video(path, frames, spec.rate, intra=spec.intra, options=options, audio=sound, sample_rate=sample_rate)
+    write_video(
+        path, frames, spec.rate, intra=spec.intra, options=options, audio=sound, sample_rate=sample_rate
+    )
     boxes = [None if np.isnan(box[0]) else box.round(3).tolist() for box in record["boxes"]]
-    return record | dict(file=f"{split}/{path.name}", boxes=boxes, raw_sha256=_sha256(frames.tobytes()),
-                         file_sha256=_sha256(path.read_bytes()))
+    return record | dict(
+        file=f"{split}/{path.name}",
+        boxes=boxes,
+        raw_sha256=digest(frames.tobytes()),
+        file_sha256=file_digest(path),
+    )
 
 
 def _parallel(function: Callable, jobs: list, workers: int | None, *args) -> Iterator:
@@ -212,9 +226,8 @@ def _watch(parent: int) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    with atomic(path) as temporary:
+        temporary.write_text(text)
 
 
 def _read_records(folder: Path) -> list[dict]:
@@ -230,11 +243,12 @@ def _read_records(folder: Path) -> list[dict]:
 
 def _intact(folder: Path, record: dict) -> bool:
     path = folder / record["file"]
-    return path.is_file() and _sha256(path.read_bytes()) == record["file_sha256"]
+    return path.is_file() and file_digest(path) == record["file_sha256"]
 
 
-def generate(spec: MotionSpec, root: str | os.PathLike | None = None, workers: int | None = None,
-             progress: bool = True) -> Path:
+def generate(
+    spec: MotionSpec, root: str | os.PathLike | None = None, workers: int | None = None, progress: bool = True
+) -> Path:
     """Write a set as mp4 files with a manifest; whatever is already there and intact is kept.
 
     A killed run goes on where it stopped; a damaged or missing file is written again; two processes that ask for
@@ -263,7 +277,7 @@ def generate(spec: MotionSpec, root: str | os.PathLike | None = None, workers: i
 
 
 def _generate(spec, folder: Path, jobs: list, done: dict[str, dict], workers, progress: bool) -> None:
-    for torn in folder.glob("*/.*.mp4"):  # temporary files of a killed run
+    for torn in folder.rglob(".*.part"):  # temporary files of a killed run
         torn.unlink()
     _write_text(folder / "records.jsonl", "".join(json.dumps(r) + "\n" for r in done.values()))
     bar = tqdm(total=len(jobs), desc=f"motion set, level {spec.level}", unit="clip", disable=not progress)
@@ -281,10 +295,16 @@ def _write_manifest(spec: MotionSpec, folder: Path, done: dict[str, dict]) -> No
     _write_text(folder / "manifest.json", json.dumps(manifest))
 
 
-def decoded(spec: MotionSpec, folder: Path, split: str, manifest: bytes, workers: int | None = None,
-            progress: bool = True) -> Path:
+def decoded(
+    spec: MotionSpec,
+    folder: Path,
+    split: str,
+    manifest: bytes,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Path:
     """The npy file with a split's decoded frames, made from the video files if this manifest has none yet."""
-    cache = folder / f"decoded-{split}-{_sha256(manifest)[:12]}.npy"
+    cache = folder / f"decoded-{split}-{digest(manifest)[:12]}.npy"
     if cache.exists():
         return cache
     with _locked(folder):
@@ -294,14 +314,12 @@ def decoded(spec: MotionSpec, folder: Path, split: str, manifest: bytes, workers
 
 
 def _decode_all(spec, folder: Path, records: list[dict], cache: Path, workers, progress: bool) -> None:
-    temporary = cache.with_name(f".{cache.name}")
     shape = (len(records), spec.frames, spec.size, spec.size, 3)
-    np.lib.format.open_memmap(temporary, "w+", np.uint8, shape).flush()
     bar = tqdm(total=len(records), desc=f"decoding {cache.stem}", unit="clip", disable=not progress)
-    with bar:
+    with atomic(cache) as temporary, bar:
+        np.lib.format.open_memmap(temporary, "w+", np.uint8, shape).flush()
         for count in _parallel(_decode, list(enumerate(records)), workers, folder, temporary):
             bar.update(count)
-    os.replace(temporary, cache)
 
 
 def _decode(folder: Path, target: Path, jobs: list[tuple[int, dict]]) -> int:
@@ -309,8 +327,11 @@ def _decode(folder: Path, target: Path, jobs: list[tuple[int, dict]]) -> int:
     rows = np.load(target, mmap_mode="r+")
     for row, record in jobs:
         if not _intact(folder, record):
-            raise VideoReadError(folder / record["file"], "it is missing or differs from the manifest",
-                                 "call sora_nb.data.motion.generate again, which writes it anew")
+            raise VideoReadError(
+                folder / record["file"],
+                "it is missing or differs from the manifest",
+                "call sora_nb.data.motion.generate again, which writes it anew",
+            )
         frames = read_video(folder / record["file"])
         if frames.shape != rows.shape[1:]:
             reason = f"it decodes to {frames.shape} instead of {rows.shape[1:]}"

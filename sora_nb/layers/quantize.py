@@ -49,12 +49,12 @@ def kmeans(x: Float[Tensor, "n dim"], clusters: int, steps: int = 10) -> Float[T
             f"k-means for {clusters} codes needs at least {clusters} feature vectors, got {len(x)}: "
             "pass more clips or use fewer codes."
         )
-    centres = x[torch.randperm(len(x), device=x.device)[:clusters]]
+    centers = x[torch.randperm(len(x), device=x.device)[:clusters]]
     for _ in range(steps):
-        members = F.one_hot(nearest_code(x, centres), clusters).to(x.dtype)  # (N, K)
+        members = F.one_hot(nearest_code(x, centers), clusters).to(x.dtype)  # (N, K)
         count = members.sum(0)[:, None]  # (K, 1)
-        centres = torch.where(count > 0, members.T @ x / count.clamp(min=1), centres)
-    return centres
+        centers = torch.where(count > 0, members.T @ x / count.clamp(min=1), centers)
+    return centers
 
 
 class VectorQuantizer(nn.Module):

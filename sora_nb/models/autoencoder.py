@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from sora_nb.layers.convolution import CausalConv3d
 
 # Pixels of about zero mean and unit size: raw ones share a large mean, which is learned first and slows down the rest.
-GREY, SCALE = 0.5, 4.0
+GRAY, SCALE = 0.5, 4.0
 
 
 class CausalBlock(nn.Module):
@@ -104,7 +104,7 @@ class SoraAutoencoder(nn.Module):
                 f"SoraAutoencoder got clips of shape {tuple(clips.shape)}; it expects (batch, time, {self.shape[0]}, "
                 f"{self.shape[1]}, {self.shape[2]}) with time a multiple of {self.group}."
             )
-        x = self.encoder(SCALE * (clips - GREY).transpose(1, 2))  # (B, T, C, H, W) -> (B, W, T/4, H/4, W/4)
+        x = self.encoder(SCALE * (clips - GRAY).transpose(1, 2))  # (B, T, C, H, W) -> (B, W, T/4, H/4, W/4)
         return self.to_code(rearrange(x, "b c t h w -> b t (c h w)"))
 
     def decode(
@@ -121,7 +121,7 @@ class SoraAutoencoder(nn.Module):
             )
         side = self.shape[1] // 4
         x = rearrange(self.from_code(code), "b t (c h w) -> b c t h w", h=side, w=side)
-        return GREY + self.decoder(x).transpose(1, 2) / SCALE  # (B, C, T, H, W) -> (B, T, C, H, W)
+        return GRAY + self.decoder(x).transpose(1, 2) / SCALE  # (B, C, T, H, W) -> (B, T, C, H, W)
 
     def forward(
         self, clips: Float[Tensor, "batch time channels height width"]

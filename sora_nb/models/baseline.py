@@ -25,6 +25,8 @@ class MeanPool(nn.Module):
         """Return one representation a clip."""
         return F.relu(self.frames(clips)).mean(1)  # (B, T, C, H, W) -> (B, T, D) -> (B, D)
 
-    def forward(self, clips: Float[Tensor, "batch time channels height width"]) -> Float[Tensor, "batch classes"]:
+    def forward(
+        self, clips: Float[Tensor, "batch time channels height width"]
+    ) -> Float[Tensor, "batch classes"]:
         """Return class scores (logits)."""
         return self.classify(self.embed(clips))

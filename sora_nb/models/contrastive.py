@@ -21,20 +21,26 @@ class SliceEncoder(nn.Module):
         channels: channels of the stages of the frame CNN.
     """
 
-    def __init__(self, frames: int = 8, features: int = 64, width: int = 128, channels: tuple[int, ...] = (8, 16)):
+    def __init__(
+        self, frames: int = 8, features: int = 64, width: int = 128, channels: tuple[int, ...] = (8, 16)
+    ):
         super().__init__()
         self.length, self.width = frames, width
         self.frames = FrameCNN(features, channels)
         self.read = nn.Linear(frames * features, width)
 
-    def slice(self, clips: Float[Tensor, "batch time 3 height width"]) -> Float[Tensor, "batch time features"]:
+    def slice(
+        self, clips: Float[Tensor, "batch time 3 height width"]
+    ) -> Float[Tensor, "batch time features"]:
         """The article's S = [F'_1, …, F'_T], one row a frame.
 
         Raises:
             ValueError: the clips have another number of frames than the encoder reads.
         """
         if clips.shape[1] != self.length:
-            raise ValueError(f"SliceEncoder got clips of {clips.shape[1]} frames; it reads {self.length}: sample as many.")
+            raise ValueError(
+                f"SliceEncoder got clips of {clips.shape[1]} frames; it reads {self.length}: sample as many."
+            )
         return F.relu(self.frames(clips))  # (B, T, C, H, W) -> (B, T, F)
 
     def embed(self, clips: Float[Tensor, "batch time 3 height width"]) -> Float[Tensor, "batch width"]:
@@ -58,16 +64,16 @@ class SoraContrastive(nn.Module):
     """
 
     def __init__(self, encoder: nn.Module, width: int = 128, projection: int = 64, queue: int = 0,
-                 momentum: float = 0.99, centre: bool = True):  # fmt: skip
+                 momentum: float = 0.99, center: bool = True):  # fmt: skip
         super().__init__()
-        self.encoder, self.momentum, self.centre = encoder, momentum, centre
+        self.encoder, self.momentum, self.center = encoder, momentum, center
         self.project = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection))
         self.slow = copy.deepcopy(self).requires_grad_(False) if queue else None
         self.register_buffer("queue", F.normalize(torch.randn(queue, projection), dim=-1))
 
     def embed(self, clips: Float[Tensor, "batch time 3 height width"]) -> Float[Tensor, "batch width"]:
         """The representation: one vector per clip."""
-        return self.encoder.embed(clips - clips.mean(1, keepdim=True) if self.centre else clips)
+        return self.encoder.embed(clips - clips.mean(1, keepdim=True) if self.center else clips)
 
     def forward(self, clips: Float[Tensor, "batch time 3 height width"]) -> Float[Tensor, "batch projection"]:
         """What the loss compares."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +10,8 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from jaxtyping import Float32, UInt8
+
+from sora_nb.files import atomic
 
 Frames = UInt8[np.ndarray, "time height width 3"]
 
@@ -51,20 +52,13 @@ def write_video(
     path, frames = Path(path), np.asarray(frames)
     _check_writable(frames, rate, audio, sample_rate)
     options = QUALITY | (INTRA if intra else {}) | (options or {})
-    handle, temporary = tempfile.mkstemp(suffix=".mp4", prefix=f".{path.stem}-", dir=path.parent)
-    os.close(handle)
+    exact = Fraction(rate).limit_denominator(1_000_000)
     try:
-        with av.open(temporary, "w", format="mp4") as container:
-            _encode(
-                container, frames, Fraction(rate).limit_denominator(1_000_000), options, audio, sample_rate
-            )
-        os.chmod(temporary, 0o644)  # mkstemp makes files that nobody else may read
-        os.replace(temporary, path)
+        with atomic(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
+            _encode(container, frames, exact, options, audio, sample_rate)
     except av.FFmpegError as error:
         reason = f"libx264 or aac refuses {options}, rate {rate} and frames of shape {frames.shape}"
         raise ValueError(f"{reason} ({error.strerror}); change one of them.") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Reading and writing video: with `sora_nb.packets` and `sora_nb.encoding`, the only place that knows a codec.
+"""Random access to the frames of a file, on top of `sora_nb.video.packets`.
 
 A frame is what the container *shows*: in presentation order, after its edit list, turned upright. Every reader
 returns ``uint8`` arrays of shape ``(T, H, W, 3)`` in RGB, whichever decoder produced them. A file that is
@@ -10,38 +10,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 
-from sora_nb.encoding import write_video
-from sora_nb.packets import (
+from sora_nb.video.packets import (
     MATROSKA,
     MP4,
     RECODE,
-    STRICT,
     PacketFile,
     VideoInfo,
     VideoReadError,
     abandon,
     naming,
 )
-from sora_nb.sampling import (
-    sample_dense,
-    sample_multi_clip,
-    sample_random_clip,
-    sample_segments,
-    sample_uniform,
-)
-
-__all__ = [
-    "VideoInfo", "VideoReadError", "VideoReader", "probe", "read_audio", "read_video", "sample_dense",
-    "sample_multi_clip", "sample_random_clip", "sample_segments", "sample_uniform", "write_video",
-]  # fmt: skip
 
 Frames = UInt8[np.ndarray, "time height width 3"]
 
@@ -290,27 +275,3 @@ def read_video(
     """
     with VideoReader(path, decoder) as reader:
         return reader.get(np.arange(len(reader)) if indices is None else indices)
-
-
-def read_audio(path: str | os.PathLike) -> tuple[Float32[np.ndarray, " samples"], int]:
-    """Read the first audio track, mixed down to one channel.
-
-    Returns:
-        Samples in [-1, 1] from the first one on, and their number a second.
-
-    Raises:
-        VideoReadError: If the file cannot be read or has no audio track.
-    """
-    path = Path(path)
-    with naming(path), av.open(os.path.abspath(path), metadata_errors="replace") as container:
-        if not container.streams.audio or container.streams.audio[0].codec_context is None:
-            raise VideoReadError(path, "it has no audio track", "ask probe(path).has_audio first")
-        stream = container.streams.audio[0]
-        stream.codec_context.options = STRICT
-        rate, pieces = stream.rate, []
-        mixer = av.AudioResampler(format="flt", layout="mono", rate=rate)
-        for frame in chain(container.decode(stream), [None]):
-            pieces += [mixed.to_ndarray()[0] for mixed in mixer.resample(frame)]
-    if not pieces:
-        raise VideoReadError(path, "its audio track is empty", RECODE)
-    return np.concatenate(pieces), rate

@@ -24,7 +24,9 @@ def wilson(successes: float, n: int, z: float = 1.96) -> tuple[float, float]:
         ValueError: no trials, or more successes than trials.
     """
     if not 0 <= successes <= n or n == 0:
-        raise ValueError(f"wilson got {successes} successes in {n} trials; expected 0 <= successes <= trials and a trial.")
+        raise ValueError(
+            f"wilson got {successes} successes in {n} trials; expected 0 <= successes <= trials and a trial."
+        )
     share = successes / n
     center = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -42,7 +44,9 @@ def mean_interval(values, level: float = 0.95) -> tuple[float, float]:
     values = np.asarray(values, dtype=float)
     if values.size < 2:
         raise ValueError(f"mean_interval got {values.size} value; a spread needs at least two seeds.")
-    return values.mean(), t.ppf(0.5 + level / 2, values.size - 1) * values.std(ddof=1) / math.sqrt(values.size)
+    return values.mean(), t.ppf(0.5 + level / 2, values.size - 1) * values.std(ddof=1) / math.sqrt(
+        values.size
+    )
 
 
 def pair_scores(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> dict[str, float]:
@@ -63,14 +67,18 @@ def pair_scores(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -
     }
 
 
-def confusion(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> Int[Tensor, "classes classes"]:
+def confusion(
+    logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]
+) -> Int[Tensor, "classes classes"]:
     """Count answers: row = true class, column = predicted class. Derived in chapter 03."""
     _same_length(logits, labels)
     classes = logits.shape[1]
     return torch.bincount(labels * classes + logits.argmax(-1), minlength=classes**2).view(classes, classes)
 
 
-def linear_probe(train, train_labels, val, val_labels, test, test_labels, strengths=(1e-3, 1e-2, 1e-1, 1.0)) -> float:
+def linear_probe(
+    train, train_labels, val, val_labels, test, test_labels, strengths=(1e-3, 1e-2, 1e-1, 1.0)
+) -> float:
     """Test accuracy of logistic regression on frozen features (n, dim). Derived in chapter 04.
 
     Features are standardised with the training set's statistics; the inverse regularisation strength is chosen on the
@@ -81,13 +89,19 @@ def linear_probe(train, train_labels, val, val_labels, test, test_labels, streng
 
     train, val, test = (np.asarray(x, dtype=np.float64) for x in (train, val, test))
     scale = StandardScaler().fit(train)
-    probes = [LogisticRegression(C=c, max_iter=2000).fit(scale.transform(train), train_labels) for c in strengths]
+    probes = [
+        LogisticRegression(C=c, max_iter=2000).fit(scale.transform(train), train_labels) for c in strengths
+    ]
     best = max(probes, key=lambda probe: probe.score(scale.transform(val), val_labels))
     return best.score(scale.transform(test), test_labels)
 
 
 def knn_scores(
-    train: Float[Tensor, "n dim"], train_labels: Int[Tensor, " n"], test: Float[Tensor, "m dim"], classes: int, k: int = 10
+    train: Float[Tensor, "n dim"],
+    train_labels: Int[Tensor, " n"],
+    test: Float[Tensor, "m dim"],
+    classes: int,
+    k: int = 10,
 ) -> Float[Tensor, "m classes"]:
     """Votes of the ``k`` nearest training features by cosine. Derived in chapter 02.
 
@@ -104,7 +118,9 @@ def knn_scores(
     return votes.scatter_add_(1, train_labels[index], ((nearest - 1) / 0.07).exp())  # (m, classes)
 
 
-def knn(train: Float[Tensor, "n dim"], train_labels, test: Float[Tensor, "m dim"], test_labels, k: int = 10) -> float:
+def knn(
+    train: Float[Tensor, "n dim"], train_labels, test: Float[Tensor, "m dim"], test_labels, k: int = 10
+) -> float:
     """Test accuracy of :func:`knn_scores`. Derived in chapter 04."""
     train_labels, test_labels = torch.as_tensor(train_labels), torch.as_tensor(test_labels)
     return accuracy(knn_scores(train, train_labels, test, int(train_labels.max()) + 1, k), test_labels)

@@ -101,7 +101,9 @@ def gather_with_gradient(x: Float[Tensor, "n dim"]) -> Float[Tensor, "all dim"]:
     counts = [torch.zeros(1, dtype=torch.long, device=x.device) for _ in range(dist.get_world_size())]
     dist.all_gather(counts, torch.tensor([len(x)], device=x.device))
     if len({int(count) for count in counts}) > 1:
-        raise ValueError(f"The processes hold {[int(c) for c in counts]} rows; choose a batch size that they divide evenly.")
+        raise ValueError(
+            f"The processes hold {[int(c) for c in counts]} rows; choose a batch size that they divide evenly."
+        )
     return _Gather.apply(x)
 
 
@@ -126,6 +128,8 @@ def effective_rank(z: Float[Tensor, "n dim"]) -> float:
 
 def _check(first: Tensor, second: Tensor, temperature: float = 1.0) -> None:
     if first.shape != second.shape or first.ndim != 2:
-        raise ValueError(f"Got shapes {tuple(first.shape)} and {tuple(second.shape)}; expected two of the same (clips, dim).")
+        raise ValueError(
+            f"Got shapes {tuple(first.shape)} and {tuple(second.shape)}; expected two of the same (clips, dim)."
+        )
     if temperature <= 0:
         raise ValueError(f"Got temperature {temperature}; it divides the similarities and must be positive.")
