@@ -35,10 +35,11 @@ class Runner(nn.Module):
 
     def __init__(self, model: nn.Module, step: Callable, precision: str):
         super().__init__()
-        self.model, self.step, self.half = model, step, precision == "bf16"
+        self.model, self.step = model, step
+        self.precision = {"device_type": join().device.type, "enabled": precision == "bf16"}
 
     def forward(self, batch: object) -> tuple[Tensor, Tensor]:
-        with torch.autocast(join().device.type, torch.bfloat16, enabled=self.half):
+        with torch.autocast(dtype=torch.bfloat16, **self.precision):
             loss, score = self.step(self.model, batch)
         return loss, torch.as_tensor(score).detach()
 

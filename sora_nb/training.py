@@ -191,7 +191,7 @@ def fit(
         bar.set_postfix(shown)  # no mutate
         if checkpoint and world.is_main_process:
             checkpoints.save(checkpoint, model, optimizer, asdict(history), best, start, plan)
-        world.wait_for_everyone()
+        processes.same_epoch(epoch, checkpoint, world)  # wait until it is written
     if best:
         model.load_state_dict(best)
     model.eval()

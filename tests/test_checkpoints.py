@@ -207,6 +207,8 @@ def test_files_that_are_not_one_for_each_item_are_not_used():
 class Drawn(Dataset):
     """Items that are another each time, by torch's generator or by one of their own."""
 
+    kind = "clip"
+
     def __init__(self, own=False):
         self.generator = torch.Generator().manual_seed(0) if own else None
 
@@ -214,7 +216,7 @@ class Drawn(Dataset):
         return 8
 
     def __getitem__(self, index):
-        return {"x": torch.rand(6, generator=self.generator), "name": f"clip {index}"}, index % 2
+        return {"x": torch.rand(6, generator=self.generator), "name": f"{self.kind} {index}"}, index % 2
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -225,6 +227,12 @@ def test_items_that_are_drawn_do_not_keep_a_run_from_going_on(tmp_path, own):
     data = Drawn(own)
     first = kept(tmp_path / "c", train=data, step=step)
     assert kept(tmp_path / "c", train=data, step=step) == first
+    data.kind = "film"
+    if own:  # nothing can be known of it but its length
+        assert kept(tmp_path / "c", train=data, step=step) == first
+    else:
+        with pytest.raises(ValueError, match="belongs to a run with train 8 items"):
+            kept(tmp_path / "c", train=data, step=step)
 
 
 def damaged(kind, path):

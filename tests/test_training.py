@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
-from sora_nb import training
+from sora_nb import processes, training
 
 
 def toy(n=96, seed=0):
@@ -284,6 +285,48 @@ def test_before_epoch_may_put_a_part_in_evaluation_mode_but_not_the_whole_by_mis
         model(), toy(), epochs=2, step=modes(whole), before_epoch=lambda m, e: m.eval(), progress=False
     )
     assert part == [[True, False, True, True, True]] * 6 and whole == [[True] * 5] * 6
+
+
+def test_processes_part_every_batch_and_count_by_their_share():
+    data, chunks = TensorDataset(torch.arange(9)), [[3, 1, 4, 0], [5, 2, 6, 7, 8], [8, 0], [7]]
+    worlds = [SimpleNamespace(process_index=r, num_processes=3, device=torch.device("cpu")) for r in range(3)]
+    parts = [list(processes.loader(data, chunks, 0, world)) for world in worlds]
+    for chunk, *seen in zip(chunks, *parts, strict=True):
+        assert all(whole == chunk for whole, _, _ in seen)
+        shares, held = [share for _, share, _ in seen], [batch[0].tolist() for _, _, batch in seen]
+        assert sum(shares) == pytest.approx(1)
+        if len(chunk) >= 3:
+            assert sorted(sum(held, [])) == sorted(chunk)
+            assert shares == [len(part) / len(chunk) for part in held]
+        else:
+            assert held == [chunk] * 3 and shares == [1 / 3] * 3
+
+
+def test_every_process_draws_its_own_numbers_but_the_same_order(monkeypatch):
+    seen = {}
+
+    def step(net, batch):
+        seen[rank].append((torch.rand(()).item(), batch[1].tolist()))
+        return training.classify(net, (batch[0], batch[1] % 2))
+
+    data = TensorDataset(toy().tensors[0], torch.arange(96))
+    for rank in (0, 1):
+        world = SimpleNamespace(
+            process_index=rank, num_processes=1, device=torch.device("cpu"), is_main_process=True
+        )
+        monkeypatch.setattr(processes, "join", lambda world=world: world)
+        seen[rank] = []
+        training.fit(model(), data, epochs=2, step=step, progress=False)
+    for (drawn, labels), (drawn_there, labels_there) in zip(seen[0], seen[1], strict=True):
+        assert drawn != drawn_there and labels[1:] == labels_there  # whose share begins with the second clip
+
+
+def test_processes_that_are_each_alone_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(
+        ValueError, match="2 processes were started, but Accelerate does not join them on cpu; set"
+    ):
+        training.fit(model(), toy(), epochs=1)
 
 
 def test_a_model_that_is_frozen_altogether_is_refused():
