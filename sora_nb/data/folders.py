@@ -242,7 +242,7 @@ def _rows(file: Path) -> list[tuple[str, str]]:
     bare = [re.sub(r'"[^"]*"', "", line) for _, line in lines]
     separator = next((s for s in "\t,;" if 2 * sum(s in line for line in bare) > len(bare)), " ")
     rows = [_fields(line, separator, f"Line {n} of {str(file)!r}") for n, line in lines]
-    if len(rows) > 1 and _is_header(rows):
+    if rows and _is_header(rows):
         rows = rows[1:]
     if not rows:
         raise ValueError(f"{str(file)!r} lists no videos; expected a path and a label on each line.")
@@ -275,7 +275,7 @@ def _is_video(name: str) -> bool:
 
 def _is_header(rows: list[tuple[str, str]]) -> bool:
     path, label = rows[0]
-    alone = not Path(path).suffix and all(Path(other).suffix for other, _ in rows[1:])
+    alone = len(rows) > 1 and not Path(path).suffix and all(Path(other).suffix for other, _ in rows[1:])
     return not _is_video(path) and not label.isdecimal() and (alone or label.lower() in LABEL_WORDS)
 
 
