@@ -8,7 +8,6 @@ import functools
 import http.server
 import importlib.util
 import json
-import os
 import shutil
 import sys
 import threading
@@ -21,15 +20,8 @@ import yaml
 from book_sample import FIRST, RECORD, SECOND, claim_cell, code, write_chapter, write_sample
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
-from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--autoplay-policy=no-user-gesture-required",
-]
 WIDTHS = (400, 1400)
 
 pytestmark = pytest.mark.xdist_group("book")  # one worker builds and looks
@@ -279,26 +271,6 @@ def test_sample_chapter_has_all_its_parts(sample):
 
 
 # --- pages in the browser -------------------------------------------------------------------------------------------
-
-
-def browser_path() -> str:
-    named = os.environ.get("SORA_NB_CHROMIUM")
-    found = named or next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    if not found or not Path(found).exists():
-        pytest.fail(
-            "No Chromium to look at the pages with: install the package chromium, or set SORA_NB_CHROMIUM to one."
-        )
-    return found
-
-
-@pytest.fixture(scope="session")
-def browser():
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=browser_path(), args=FLAGS)
-        yield browser
-        browser.close()
 
 
 DRAWN = """async () => {
