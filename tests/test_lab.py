@@ -159,7 +159,7 @@ def test_make_lab_opens_chapter_01_without_a_complaint(page, server):
     active = page.evaluate("all => all.filter(name => jupyterapp.isPluginActivated(name))", EXTENSIONS)
     assert active == EXTENSIONS and page.said == []
     page.evaluate("console.error('a complaint is heard')")
-    assert page.said == ["a complaint is heard"]
+    assert len(page.said) == 1 and "a complaint is heard" in page.said[0]
 
 
 def test_run_all_runs_a_notebook_to_its_end(short):
