@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 from book_sample import FIRST, RECORD, SECOND, claim_cell, code, write_chapter, write_sample
-from browser import DRAWN, search, visit
+from browser import search, visit
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
