@@ -169,19 +169,17 @@ def tool(name: str, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+CODE = ("sora_nb", "scripts", "tests", "book/_ext")
+
+
 def test_ruff_finds_nothing():
-    found = tool(
-        "ruff",
-        "check",
-        "--no-cache",
-        "--output-format=concise",
-        "sora_nb",
-        "scripts",
-        "tests",
-        "notebooks",
-        "book/_ext",
-    )
+    found = tool("ruff", "check", "--no-cache", "--output-format=concise", *CODE, "notebooks")
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_code_is_laid_out_by_the_formatter():
+    found = tool("ruff", "format", "--check", "--no-cache", *CODE)
+    assert found.returncode == 0, f"run: .venv/bin/ruff format {' '.join(CODE)}\n{found.stdout}{found.stderr}"
 
 
 def test_typos_finds_nothing():
@@ -194,6 +192,8 @@ def test_lint_and_spelling_can_fail(tmp_path):
     (tmp_path / "bad.py").write_text("import os\n")
     (tmp_path / "bad.md").write_text("Their is a mistkae and a recieved word.\n")
     assert tool("ruff", "check", "--no-cache", str(tmp_path)).returncode != 0
+    (tmp_path / "bad.py").write_text("x = [ 1,2 ]\n")
+    assert tool("ruff", "format", "--check", "--no-cache", str(tmp_path)).returncode != 0
     assert tool("typos", str(tmp_path)).returncode != 0
 
 
@@ -220,7 +220,48 @@ def test_local_links_of_the_front_pages_lead_somewhere():
     assert missing == []
 
 
+MAKEFILE = (ROOT / "Makefile").read_text()
+TARGETS = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.M)[1].split())
+# `make x` as a command: in quotes or backticks, or at the start of a line of a script, a recipe or a code block.
+COMMAND = re.compile(
+    r"(?:[`'\"]|^[ \t]*(?:- run: |exec |\$ |@?)(?=make ))make ((?:[A-Z_]+=\S+ )*)([a-z][a-z-]*)(?![a-z-]* [a-z])",
+    re.M,
+)
+
+
+def made(path: Path) -> set[str]:
+    """Targets of make that a file tells its reader, or the machine, to make."""
+    text = text_of(path)
+    if path.suffix in (".md", ".ipynb"):
+        spans = re.findall(r"^```\w*$.*?^```$|`[^`\n]+`", text, re.M | re.S)
+        text = "\n".join(spans)
+    return {match[2] for match in COMMAND.finditer(text)}
+
+
 def test_every_make_target_is_explained():
-    makefile = (ROOT / "Makefile").read_text()
-    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.M)[1].split()
-    assert [name for name in phony if not re.search(rf"^{name}:.*## \w", makefile, re.M)] == []
+    assert [name for name in TARGETS if not re.search(rf"^{name}:.*## \w", MAKEFILE, re.M)] == []
+
+
+def test_every_make_target_that_is_named_exists():
+    files = [path for path in tracked() if "vendor" not in path.parts and path != Path(__file__)]
+    found = {str(path.relative_to(ROOT)): made(path) for path in files}
+    assert {name: wrong for name, targets in found.items() if (wrong := targets - TARGETS)} == {}
+    assert {"book", "test", "lab", "designs", "help"} <= found["README.md"]
+    assert {"refresh", "sync", "mutate"} <= found["CONTRIBUTING.md"] and found["scripts/build_book.py"] == {
+        "refresh"
+    }
+
+
+def test_a_target_that_does_not_exist_is_found(tmp_path):
+    (tmp_path / "a.py").write_text(
+        'raise E(f"{x} is stale; run `make chapters` first, or make sure it is.")\n'
+    )
+    (tmp_path / "b.md").write_text(
+        "We make bread: `make JOBS=2 bread`.\n\n```bash\nmake cake  # sweet\n```\n"
+    )
+    (tmp_path / "c.yml").write_text("      - run: make pie\n")
+    assert [made(tmp_path / name) for name in ("a.py", "b.md", "c.yml")] == [
+        {"chapters"},
+        {"bread", "cake"},
+        {"pie"},
+    ]
