@@ -17,9 +17,9 @@ RESULTS = ROOT / "book" / "results"
 
 
 def claim(id: str, verdict: str, evidence: str) -> None:
-    """Record what this chapter found about one claim of the articles, and show it. Explained in chapter 03.
+    """Record what this chapter found about one claim of the articles, and show it.
 
-    The book gathers these outputs from the executed notebooks into its claims page.
+    The book gathers these outputs from the executed notebooks into its claims page. Explained in chapter 03.
 
     Args:
         id: the claim's name in ``book/claims.yml``, such as "A1".
