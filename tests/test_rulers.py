@@ -73,7 +73,8 @@ def test_linear_scores_name_the_pair_first_and_then_the_direction():
     torch.manual_seed(1)
     labels = torch.arange(200) % 4
     x = torch.nn.functional.one_hot(labels // 2, 2).float() + 0.1 * torch.randn(200, 2)
-    x = torch.cat([x, (labels % 2)[:, None] - 0.5 + 0.1 * torch.randn(200, 1)], 1)
+    way = ((labels % 2) - 0.5) * (1 - 2 * (labels // 2))  # the other way round in the second pair
+    x = torch.cat([x, way[:, None] + 0.1 * torch.randn(200, 1)], 1)
     z = evaluation.linear_scores(x[:120], labels[:120], x[120:160], labels[120:160], x[160:])
     assert evaluation.pair_scores(z, labels[160:]) == dict(overall=1.0, pair=1.0, within=1.0)
     assert (z[:, ::2] - z[:, 1::2]).abs().max() < 0.01 < (z[:, 0] - z[:, 2]).abs().min()
