@@ -45,6 +45,8 @@ ARROW = [
 # Beside the arrow: anything may import these, which import nothing of the package but each other.
 SIDE = {"settings", "ledger", "files"}
 PLACE = {name: place for place, name in enumerate(ARROW)} | {
+    "checkpoints": ARROW.index("training"),
+    "processes": ARROW.index("training"),
     "plots": ARROW.index("evaluation"),
     "schematics": ARROW.index("evaluation"),
 }

@@ -53,7 +53,7 @@ def real_clips() -> dict[str, Path]:
     return {name: found[name] for name in CLIPS}
 
 
-def photographs() -> dict[str, UInt8[np.ndarray, "height width 3"]]:
+def photographs() -> dict[str, UInt8[np.ndarray, "_ _ 3"]]:
     """Photographs and textures shipped by scikit-image, grey ones repeated over three channels.
 
     Returns:
