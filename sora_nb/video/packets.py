@@ -18,7 +18,7 @@ from pathlib import Path
 import av
 
 from sora_nb.video.errors import FAILURES, RECODE, MisledError, VideoReadError, damaged, regular
-from sora_nb.video.index import NEVER, Index, Indices, Lesson, predict
+from sora_nb.video.index import NEVER, WHOLE, Index, Indices, Lesson, predict
 
 STRICT = {"err_detect": "explode+crccheck+buffer+bitstream"}  # report damage instead of concealing it
 STUFFED = {"mpeg1video", "mpeg2video"}  # to these, "bitstream" would call zeros before a start code damage
@@ -187,9 +187,8 @@ class PacketFile:
             VideoReadError: If the decoder reports damage or leaves out a frame.
         """
         before, lesson = self.index, Lesson(self.index, self.codec)
-        for frame in self._decode(0):
+        for frame in self._decode(self._start(0)):
             lesson.learn(frame)
-        self._place = NOWHERE
         if not lesson:
             raise VideoReadError(self.path, "none of its packets is shown", RECODE)
         if missing := lesson.missing():
@@ -217,7 +216,7 @@ class PacketFile:
         for first, last, places in groups:
             ahead = self._place <= places[0] and first <= self._fed and not self._cut
             if not ahead or self._process != os.getpid():
-                self._run = self._follow(self._decode(first), first)
+                self._run = self._follow(self._decode(self._start(first)), first)
             self._limit = last if final or places is not groups[-1][2] else NOWHERE
             for place in places:
                 yield place, self._reach(place)
@@ -228,30 +227,22 @@ class PacketFile:
                 return frame
         raise MisledError(self.path, f"frame {wanted} of {len(self.index.shown)} does not decode", RECODE)
 
-    def _follow(self, frames: Iterator[av.VideoFrame], first: int) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Give each frame that comes out of the decoder its place, and see that the index has it there."""
-        shown = self.index.shown
-        self._place = place = self.index.start(first)
-        for frame in frames:
-            self._place = NOWHERE  # in case of an error
-            packet = frame.pts
-            if self._cut:  # drained before its end, the decoder leaves frames out
-                place = next((i for i in range(place, len(shown)) if shown[i] == packet), NOWHERE)
-            if place >= len(shown) or shown[place] != packet:
-                raise MisledError(self.path, "its frames and time stamps disagree", RECODE)
-            if packet == first and not frame.key_frame:
-                raise MisledError(self.path, "a key frame is none", RECODE)
-            self._place = place = place + 1
-            yield place - 1, frame
-        self._place = NOWHERE
-
-    def _decode(self, first: int) -> Iterator[av.VideoFrame]:
-        """Reset the decoder, and feed it from this packet on to the limit or the end."""
-        self._limit, self._cut, self._fed = NOWHERE, False, first
-        packets, decode = self._read(first), self.stream.codec_context.decode
+    def _start(self, first: int) -> Iterator[av.Packet]:
+        """Reset the decoder; give the packets from this one on, from memory or from the file."""
+        if self._process != os.getpid():
+            self._connect()
+        if self._packets is None:
+            packets = self._number(self._land(first), first)
+        else:
+            packets = islice(self._packets, first, None)
         if self._used:
             self.stream.codec_context.flush_buffers()
-        self._used = True
+        self._used, self._cut, self._fed, self._limit, self._place = True, False, first, NOWHERE, NOWHERE
+        return packets
+
+    def _decode(self, packets: Iterator[av.Packet]) -> Iterator[av.VideoFrame]:
+        """Feed the decoder to the limit or the end, and drain it."""
+        decode, first = self.stream.codec_context.decode, self._fed if self.codec in WHOLE else None
         for packet in chain(packets, [None]):
             self._cut = self._fed > self._limit
             for frame in decode(None if self._cut else packet):
@@ -259,18 +250,26 @@ class PacketFile:
                     raise MisledError(self.path, "the decoder reports a damaged frame", RECODE)
                 if frame.pts is None:
                     raise VideoReadError(self.path, "its frames cannot be told apart", RECODE)
+                if frame.pts == first and not frame.key_frame:  # decoders start anywhere, from a gray picture
+                    raise MisledError(self.path, "it does not start with a key frame", RECODE)
                 yield frame
             if self._cut:
                 return
             self._fed += 1
 
-    def _read(self, first: int) -> Iterator[av.Packet]:
-        """Packets from this number on, from memory or from the file."""
-        if self._process != os.getpid():
-            self._connect()
-        if self._packets is not None:
-            return islice(self._packets, first, None)
-        return self._number(self._land(first), first)
+    def _follow(self, frames: Iterator[av.VideoFrame], first: int) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Give each frame that comes out of the decoder its place, and see that the index has it there."""
+        shown = self.index.shown
+        place = self.index.start(first)
+        for frame in frames:
+            packet = frame.pts
+            if self._cut:  # drained before its end, the decoder leaves frames out
+                place = next((i for i in range(place, len(shown)) if shown[i] == packet), NOWHERE)
+            if place >= len(shown) or shown[place] != packet:
+                raise MisledError(self.path, "its frames and time stamps disagree", RECODE)
+            self._place = place = place + 1
+            yield place - 1, frame
+            self._place = NOWHERE  # until the next one is there: after an error, there is nothing to go on from
 
     def _number(self, packets: Iterator[av.Packet], first: int) -> Iterator[av.Packet]:
         """Check that packets from the file are those that the index knows, and number them."""
@@ -288,7 +287,8 @@ class PacketFile:
     def _land(self, first: int) -> Iterator[av.Packet]:
         """Packets of the file from this one on: by a seek if it lands right, else by counting."""
         pts, dts = self.index.pts[first], self.index.dts[first]
-        if first and NEVER not in (pts, dts) and self.container_name in (MP4, MATROSKA):
+        unique = NEVER not in (pts, dts) and self.index.pts.count(pts) == 1
+        if first and unique and self.container_name in (MP4, MATROSKA):
             self._fresh = False
             self._container.seek(dts, stream=self.stream)
             packets = self._demux()
