@@ -235,7 +235,7 @@ def test_a_missing_docstring_or_chapter_is_found():
 
 
 SECTIONS = ["Args", "Attributes", "Returns", "Yields", "Raises", "Warns"]
-CHAPTER = re.compile(r"(?:Derived|Explained|Introduced|Used) (?:in|from) chapters? \d\d")
+CHAPTER = re.compile(r"(?:Derived|Built|Explained|Introduced|Used) (?:in|from) chapters? \d\d")
 # To be laid out like the others.
 UNSTYLED = ("models/", "layers/", "video/", "objectives/", "training", "features", "data/folders")
 STYLED = [path for path in MODULES if not str(path.relative_to(PACKAGE)).startswith(UNSTYLED)]
