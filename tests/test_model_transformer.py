@@ -172,13 +172,13 @@ def test_without_position_the_model_ties_a_clip_and_its_reversal(decoder_depth, 
 
 def test_parts_can_be_left_out():
     whole, no_decoder = parameters(SoraTransformer(12)), parameters(SoraTransformer(12, decoder_depth=0))
-    assert whole == 193_756
+    assert whole == 193_756 + 2 * 64 * 64  # and the learned positions of time and place
     block = 12 * 64 * 64 + 13 * 64  # qkv, out and feed-forward with their biases, and two norms
     assert parameters(SoraTransformer(12, depth=3)) == whole + block
     assert (
         whole - no_decoder == block + 4 * 64 * 64 + 6 * 64 + 4 * 64 + 2 * 64
     )  # cross-attention, queries, norm
-    assert parameters(SoraTransformer(12, position="learned")) == whole + 2 * 64 * 64
+    assert parameters(SoraTransformer(12, position="rotary")) == whole - 2 * 64 * 64
     assert parameters(SoraTransformer(12, words=256)) == whole  # the codebook is averaged, not trained
 
 

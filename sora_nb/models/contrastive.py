@@ -79,6 +79,11 @@ class SoraContrastive(nn.Module):
         self.register_buffer("queue", F.normalize(torch.randn(queue, projection), dim=-1))
         self.head = nn.Linear(width, classes)
 
+    @property
+    def frames(self) -> nn.Module | None:
+        """The encoder's frame network, if it has one."""
+        return getattr(self.encoder, "frames", None)
+
     def embed(self, clips: ClipsOrFeatures) -> Float[Tensor, "batch dim"]:
         """The representation: one vector per clip.
 

@@ -34,11 +34,11 @@ class SoraTransformer(nn.Module):
         feature_dim: width of a tubelet's feature, and of a visual word.
         words: size of the codebook; 0 leaves the features continuous.
         groups: words a tubelet, each naming a part of its feature (product code).
-        position: "none", "sinusoidal", "learned" or "rotary", over time, height and width.
+        position: "learned", "sinusoidal", "rotary" or "none", over time, height and width.
         where: "before" the encoder, as attention needs it, or "after" it, as the article prints it.
         queries: learned queries of the decoder.
         decoder_depth: blocks of the decoder; 0 averages the encoder's tokens instead.
-        max_length: rows of each learned table (steps in time, places in a frame).
+        max_length: rows of each learned table (steps in time, places in a frame); the others know no limit.
         dropout: in training, inside encoder and decoder.
         center: first take away each clip's mean over time.
 
@@ -59,7 +59,7 @@ class SoraTransformer(nn.Module):
         feature_dim: int = 64,
         words: int = 0,
         groups: int = 1,
-        position: str = "sinusoidal",
+        position: str = "learned",
         where: str = "before",
         queries: int = 4,
         decoder_depth: int = 1,
