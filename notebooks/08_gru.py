@@ -437,7 +437,7 @@ ledger.claim(
 # %% [markdown]
 # ### Features once, GRUs in seconds
 #
-# A frame network trained end to end with its GRU takes a minute and more a run (chapter 13 does it). Here the frame network is trained once, inside chapter 3's *order-blind* model, and frozen. Whatever a head below
+# A frame network trained end to end with its GRU takes a minute and more a run. Here the frame network is trained once, inside chapter 3's *order-blind* model, and frozen. Whatever a head below
 # knows about direction, it found by itself.
 #
 # One more thing is taken away first: the background. It stands still, so a mean over time holds it. A stream does not know the mean of frames to come, but it knows the mean of the frames so far:
@@ -802,7 +802,7 @@ ledger.claim(
 
 # %% [markdown]
 # Side by side, the linear layer scores each frame at its place and adds the scores up: chapter 3's second theorem says that such a sum cannot average better than chance on direction, and its `within` above is one half. The GRU relates frames, and that is the difference. Our frame network
-# was frozen after a task that needs no motion; trained together with the GRU it may do better, and chapter 13 compares such models.
+# was frozen after a task that needs no motion; trained together with the GRU it may do better.
 #
 # One row of the receipt, run again on this machine:
 
