@@ -30,7 +30,15 @@ from torch.utils.data import TensorDataset
 
 from sora_nb import evaluation, training
 from sora_nb.data import motion
-from sora_nb.layers.recurrent import ResidualGRU, gru_cell, pool_attention, pool_last, pool_max, pool_mean, scan
+from sora_nb.layers.recurrent import (
+    ResidualGRU,
+    gru_cell,
+    pool_attention,
+    pool_last,
+    pool_max,
+    pool_mean,
+    scan,
+)
 from sora_nb.models import MeanPool, SoraGRU
 from sora_nb.settings import settings
 from sora_nb.transforms import to_clip
@@ -59,7 +67,7 @@ from sklearn.metrics import classification_report, precision_recall_fscore_suppo
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
-from sora_nb import ledger, plots, schematics
+from sora_nb import ledger, plots
 
 plots.use_style()
 torch.manual_seed(0)
