@@ -299,8 +299,3 @@ def test_a_clip_beyond_the_list(videos):
     for index in (3, -4):
         with pytest.raises(IndexError, match=f"no clip {index}; the list holds 3"):
             data[index]
-
-
-# --------------------------------------------------------------------------------------------------- random draws
-
-RANDOM = partial(sample_random_clip, k=2)

@@ -28,6 +28,9 @@ def videos(tmp_path_factory) -> Path:
     return root
 
 
+RANDOM = partial(sample_random_clip, k=2)
+
+
 def _starts(clips: torch.Tensor) -> list[int]:
     """The frame each clip (B, T, 3, H, W) of the first file begins with, read off its brightness."""
     return (clips[:, 0].mean((1, 2, 3)) * 25.5).round().int().tolist()
