@@ -16,12 +16,25 @@ from sora_nb.models.contrastive import SoraContrastive
 class Flat(nn.Module):
     """An encoder without batch norm, whose statistics would differ between processes."""
 
+    width = 8
+
     def __init__(self):
         super().__init__()
         self.read = nn.Linear(4 * 3 * 4 * 4, 8)
 
     def embed(self, clips):
         return torch.tanh(self.read(clips.flatten(1)))
+
+
+class Projected(nn.Module):
+    """What DistributedDataParallel runs: the model's projection as a forward pass."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, clips):
+        return self.model.project(clips)
 
 
 def views():
@@ -33,7 +46,9 @@ def views():
 def make():
     """The same model in every process."""
     torch.manual_seed(0)
-    return SoraContrastive(Flat(), width=8, projection=5, queue=16).double()
+    model = SoraContrastive(3, encoder=Flat(), projection=5, queue=16).double()
+    model.head.requires_grad_(False)  # no objective here has a use for it
+    return model
 
 
 def results(model, run, first, second):
@@ -63,7 +78,7 @@ def main(output):
     rank = accelerator.process_index
     assert accelerator.num_processes == 2
     model = make()
-    run = accelerator.prepare(model)
+    run = accelerator.prepare(Projected(model))
     found = results(model, run, *(v[rank * 4 : rank * 4 + 4] for v in views()))
     losses = accelerator.gather(found["nt_xent"][None])
     if (told := refusal(rank)) and rank == 0:

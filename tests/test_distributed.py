@@ -64,7 +64,7 @@ def test_two_processes_equal_one_with_the_whole_batch(tmp_path):
     two = launch(tmp_path / "two.pt")
     assert "[2, 3] rows" in two.pop("refusal")  # unequal shares are named, not waited for
     model = distributed_loss.make()
-    one = distributed_loss.results(model, model, *distributed_loss.views())
+    one = distributed_loss.results(model, distributed_loss.Projected(model), *distributed_loss.views())
     assert_close(two.pop("losses"), one["nt_xent"].expand(2))  # every process reports the whole batch's loss
     assert set(one) == set(two) and len(one) > 10
     for name in one:
