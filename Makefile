@@ -23,6 +23,9 @@ apt = { command -v apt-get >/dev/null && $(SUDO) true 2>/dev/null && { $(APT) in
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -y -qq --no-install-recommends
 
+# JupyterLab does not start for root, whom containers and rented machines have, unless it is told to.
+ROOT_TOO := $(if $(filter 0,$(shell id -u)),--allow-root)
+
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --nbval-kernel-startup-timeout=120 \
          --nbval-sanitize-with tests/nbval_sanitize.cfg
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
@@ -66,7 +69,7 @@ test-book: $(STAMP) browser  ## only the built pages, in Chromium
 	@$(PYTEST) tests/test_book.py
 
 lab: $(STAMP)  ## open JupyterLab on chapter 01
-	@$(BIN)/jupyter lab $(firstword $(wildcard notebooks/01_*.ipynb) notebooks)
+	@$(BIN)/jupyter lab $(ROOT_TOO) --ServerApp.root_dir=. $(firstword $(wildcard notebooks/01_*.ipynb) notebooks)
 
 refresh: $(STAMP)  ## run chapters into their committed pairs (make refresh CHAPTERS="02 03"; all by default)
 	@$(BIN)/python scripts/chapters.py refresh $(CHAPTERS)

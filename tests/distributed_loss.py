@@ -1,13 +1,9 @@
-"""One process of tests/test_distributed.py: losses and gradients of its share of a batch, written to a file by rank 0.
-
-Usage: accelerate launch … distributed_loss.py OUTPUT
-"""
-
-import sys
+"""Losses and gradients of a share of a batch: in several processes they must be those of one with the whole batch."""
 
 import torch
-from accelerate import Accelerator
+import torch.distributed as dist
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from sora_nb import objectives
 from sora_nb.models.contrastive import SoraContrastive
@@ -64,6 +60,7 @@ def results(model, run, first, second):
     return found | {"queue": model.queue.clone()}
 
 
+<<<<<<< HEAD
 def refusal(rank):
     """What a process is told when the processes hold unequal shares."""
     try:
@@ -89,3 +86,16 @@ def main(output):
 
 if __name__ == "__main__":
     main(sys.argv[1])
+=======
+def cases():
+    """In two processes: results where the first holds 4 of the 8 clips, and where it holds 5. In one: of all clips."""
+    if not dist.is_initialized():
+        model = make()
+        return {"whole": results(model, model, *views())}
+    found = {}
+    for split in (4, 5):
+        model, mine = make(), slice(0, split) if dist.get_rank() == 0 else slice(split, 8)
+        run = DistributedDataParallel(model)
+        found[f"{split} clips here"] = results(model, run, *(view[mine] for view in views()))
+    return found
+>>>>>>> main

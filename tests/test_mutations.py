@@ -92,3 +92,14 @@ def test_the_sample_is_the_same_for_the_same_seed():
 def test_a_module_finds_the_tests_that_import_it():
     assert "tests/test_attention.py" in mutate.related("sora_nb/layers/attention.py")
     assert "tests/test_training.py" in mutate.related("sora_nb/training.py")
+
+
+def test_only_chooses_among_the_named_breaks(monkeypatch, tmp_path, capsys):
+    found = [
+        (mutate.Break(file, 1, "a", "b", ""), ["t"]) for file in ("sora_nb/files.py", "sora_nb/plots.py")
+    ]
+    monkeypatch.setattr(mutate, "listed", lambda: found)
+    monkeypatch.setattr(mutate, "copy_tree", lambda folder: folder)
+    monkeypatch.setattr(mutate, "try_break", lambda tree, broken, tests, timeout: "green")
+    assert mutate.quick(True, "plots") == 1 and mutate.quick(True) == 2
+    assert "SURVIVED sora_nb/plots.py" in capsys.readouterr().out

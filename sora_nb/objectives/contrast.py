@@ -80,37 +80,34 @@ def vicreg(
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
+    def forward(ctx, x: Tensor, counts: list[int]) -> Tensor:
+        ctx.counts = counts
+        padded = torch.cat(
+            [x, x.new_zeros(max(counts) - len(x), *x.shape[1:])]
+        )  # all_gather takes equal shapes
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded.contiguous())
+        return torch.cat([part[:count] for part, count in zip(parts, counts)])
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         gradient = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)  # every process's loss looks at these rows
-        return gradient.chunk(dist.get_world_size())[dist.get_rank()]
+        return gradient.split(ctx.counts)[dist.get_rank()], None
 
 
 def gather_with_gradient(x: Float[Tensor, "n dim"]) -> Float[Tensor, "all dim"]:
     """The rows of all processes, in order of rank; the gradient finds its way back to each. Derived in chapter 11.
 
     Its backward adds up the gradients of all processes' losses. DistributedDataParallel then takes the mean over processes, so a
-    loss that every process computes on the gathered rows has exactly the gradient of one process with the whole batch. In
-    a single process this returns its input.
-
-    Raises:
-        ValueError: the processes hold different numbers of rows.
+    loss that every process computes on the gathered rows has exactly the gradient of one process with the whole batch,
+    also where the processes hold different numbers of rows. In a single process this returns its input.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return x
     counts = [torch.zeros(1, dtype=torch.long, device=x.device) for _ in range(dist.get_world_size())]
     dist.all_gather(counts, torch.tensor([len(x)], device=x.device))
-    if len({int(count) for count in counts}) > 1:
-        raise ValueError(
-            f"The processes hold {[int(c) for c in counts]} rows; choose a batch size that they divide evenly."
-        )
-    return _Gather.apply(x)
+    return _Gather.apply(x, [int(count) for count in counts])
 
 
 def alignment(first: Float[Tensor, "n dim"], second: Float[Tensor, "n dim"]) -> Float[Tensor, ""]:
