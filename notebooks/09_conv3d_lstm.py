@@ -64,7 +64,7 @@ hard = {s: motion.load(motion.MotionSpec(level=2), s) for s in motion.SPLITS}
 # %% mystnb={"figure": {"name": "fig-09-slice", "caption": "One row of pixels over time, for a clip, its reversal, and the clip minus its mean over time. The background makes vertical stripes, the digit a slanted one; playing backwards flips the slant."}, "image": {"alt": "Three images with time running down and position running across. A streak leans one way in the first and third and the other way in the second, over vertical stripes"}}
 at = int((easy["test"].labels == motion.CLASSES.index("right")).nonzero()[10])
 grey = easy["test"].float()[at].mean(1)  # (T, 3, H, W) -> (T, H, W)
-row = int(easy["test"].boxes[at, :, [1, 3]].mean())  # the middle of the digit
+row = int(easy["test"].boxes[at, :, [1, 3]].nanmean())  # the middle of the digit
 cuts = {"right": grey[:, row], "backwards": grey.flip(0)[:, row]}
 cuts["minus its mean"] = cuts["right"] - cuts["right"].mean(0)
 fig, axes = plt.subplots(1, 3, figsize=(7.5, 1.9), sharey=True)
@@ -184,7 +184,7 @@ for k, stride, padding in ((3, 1, 1), (3, 2, 1), (5, 2, 2), (1, 1, 0)):
 # %% tags=["nbval-check-output"]
 def reach(kernel):
     """Gradient of one output of a branch's convolutions with respect to the clip."""
-    branch = SoraFusion(branches=(kernel,), widths=(2, 2)).branches[0].layers.eval().double()
+    branch = SoraFusion(12, branches=(kernel,), channels=(2, 2)).branches[0].layers.eval().double()
     for p in branch.parameters():
         nn.init.constant_(p, 0.1)
     x = torch.rand(1, 3, 33, 33, 33).double().requires_grad_()
@@ -258,7 +258,7 @@ for channels, out in ((16, 16), (16, 32), (64, 64), (64, 128)):
 # The package checks, and says what to do:
 
 # %% tags=["nbval-check-output"]
-model, refused = SoraFusion(), 0
+model, refused = SoraFusion(12), 0
 for shape in ((2, 4, 3, 32, 32), (2, 16, 1, 32, 32), (16, 3, 32, 32)):
     try:
         model(torch.zeros(shape))
@@ -466,7 +466,7 @@ with torch.device("meta"):
 
 # %% tags=["nbval-check-output"]
 with torch.device("meta"):
-    branch = SoraFusion(branches=(3,), widths=(32, 32)).branches[0]
+    branch = SoraFusion(12, branches=(3,), channels=(32, 32)).branches[0]
     y = trace(
         {
             "clips to (B, C, T, H, W)": lambda x: x.transpose(1, 2),
@@ -496,7 +496,7 @@ ledger.claim(
 
 # %%
 recipe = {"frames": 8, "size": 16, "classes": list(motion.CLASSES)}
-recipe["model"] = {"branches": [3, 5], "widths": [8, 16], "hidden": 64}
+recipe["model"] = {"branches": [3, 5], "channels": [8, 16], "dim": 64}
 
 
 def pick(n, k):
@@ -565,7 +565,7 @@ _ = plots.filmstrip(views, ylabels=["view 1", "view 2", "view 3"], width=0.7)
 def build(seed, **options):
     """The system of the recipe, with some options changed."""
     torch.manual_seed(seed)
-    return SoraFusion(**recipe["model"] | options)
+    return SoraFusion(len(recipe["classes"]), **recipe["model"] | options)
 
 
 valid = TensorDataset(prepare(easy["val"].float()[:300], recipe), easy["val"].labels[:300])
@@ -585,7 +585,7 @@ print(
 def load(folder):
     """Build the model that the folder describes, ready to answer."""
     recipe = json.loads((folder / "recipe.json").read_text())
-    model = SoraFusion(**recipe["model"])
+    model = SoraFusion(len(recipe["classes"]), **recipe["model"])
     training.load_weights(model, folder / "weights.safetensors")
     return model.eval(), recipe
 
