@@ -89,7 +89,7 @@ print(train.clips.shape[1], "frames each, read from files like", train.files[0].
 # varies without meaning anything is called a **nuisance**: which digit, its colour and size, how it speeds up, what is behind it.
 
 # %%
-raw, truth = motion.render(spec, "train", index=1)
+raw, truth = motion.render(spec, "train", index=13)
 print(truth["caption"], "| box in frame 0:", truth["boxes"][0].round(1))
 
 # %% [markdown]
@@ -97,28 +97,29 @@ print(truth["caption"], "| box in frame 0:", truth["boxes"][0].round(1))
 # left; one that has grown fades and starts small. The clip begins at a random hour, its **phase** $u_0$, and runs through about half
 # of the dial, forwards for one class of a pair and backwards for the other.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-03-clock", "caption": "The motion left/right as a clock with eight hours. The class right runs round it one way, its twin left the other. Stop either clip at any hour: the picture is the same."}, "image": {"alt": "Eight pictures of a digit in a ring, numbered 0/8 to 7/8, the digit a little further right in each. Outer arrows lead clockwise from 4/8 to 7/8, inner arrows back. Beside it two rows of four numbers: right 4/8, 5/8, 6/8, 7/8; left the same reversed"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-03-clock", "caption": "The motion left/right as a clock with eight hours; at 0/8 the digit is just out of sight. The class right runs round it one way (blue), its twin left the other (orange). Stop either clip at any hour: the picture is the same."}, "image": {"alt": "Eight pictures of a digit in a ring, numbered 0/8 to 7/8, the digit a little further right in each. Outer arrows lead clockwise from 4/8 to 7/8, inner arrows back. Beside it two rows of four numbers: right 4/8, 5/8, 6/8, 7/8; left the same reversed"}}
+ax = schematics.canvas(17, 10, unit=0.45)
 still = truth["params"] | dict(extent=0.0, drift=0.0, photo=None)
-hours = [motion_render.draw(still | dict(phase=h / 8), 2, 48)[0][0] for h in range(8)]
 angles = 2 * np.pi * (np.arange(8) / 8 - 0.25)
-ax = schematics.canvas(15, 8, unit=0.5)
-rings = {
-    r: [(4 + r * np.cos(a), 4 + r * np.sin(a)) for a in angles] for r in (1.9, 3.1, 2.25, 3.85)
-}
-for h, (x, y) in enumerate(rings[3.1]):
-    ax.imshow(hours[h], extent=(x - 0.55, x + 0.55, y + 0.55, y - 0.55))
-for h, (x, y) in enumerate(rings[1.9]):
-    schematics.label(ax, f"{h}/8", (x, y), fontsize=9)
+
+
+def place(radius, hour):
+    """Where an hour lies on a ring round (5, 5)."""
+    return tuple(5 + radius * f(angles[hour]) for f in (np.cos, np.sin))
+
+
+for h in range(8):
+    x, y = place(3.3, h)
+    frame = motion_render.draw(still | dict(phase=h / 8), 2, 64)[0][0]
+    ax.imshow(frame // 2 + 70, extent=(x - 0.8, x + 0.8, y + 0.8, y - 0.8))
+    schematics.label(ax, f"{h}/8", place(1.8, h))
 for h in (4, 5, 6):
-    schematics.arrow(ax, rings[3.85][h], rings[3.85][h + 1], color=plots.BLUE, bend=0.2)
-    schematics.arrow(ax, rings[2.25][h + 1], rings[2.25][h], color=plots.ORANGE, bend=-0.2)
-times = [f"frame {t}" for t in range(4)]
+    schematics.arrow(ax, place(4.6, h), place(4.6, h + 1), color=plots.BLUE, bend=-0.15)
+    schematics.arrow(ax, place(1.25, h + 1), place(1.25, h), color=plots.ORANGE, bend=0.15)
 forth = [f"{h}/8" for h in (4, 5, 6, 7)]
-schematics.cells(ax, [forth], (10, 2.5), rows=["right"], columns=["0", "1", "2", "3"])
-schematics.cells(ax, [forth[::-1]], (10, 5), rows=["left"], color=plots.ORANGE)
-schematics.label(ax, "phase at frame", (12, 1.2))
-ax.set(xlim=(0, 15), ylim=(8, 0))
-plt.show()
+schematics.cells(ax, [forth], (12, 3), rows=["right"], columns="0123", title="phase at frame")
+schematics.cells(ax, [forth[::-1]], (12, 5.5), rows=["left"], color=plots.ORANGE)
+_ = ax.set(xlim=(0, 17), ylim=(10, 0))
 
 # %% [markdown]
 # As a formula, with $a(t)$ the share of the motion done at frame $t$ (it rises from 0 to 1, faster or slower at its ends) and $e$ the
@@ -521,7 +522,7 @@ print(f"{training.parameters(packaged):,} numbers to train")
 
 # %%
 blind = MeanPool(12).double().eval()  # double precision, so that rounding cannot hide behind it
-whole = test.float()[:32].double()
+whole = test.clips[:32].permute(0, 1, 4, 2, 3).double() / 255
 for chosen in ([0, 5, 10, 15], [0, 4, 8, 12]):
     with torch.no_grad():
         gap = (blind(whole[:, chosen]) - blind(whole.flip(1)[:, chosen])).abs().max().item()
@@ -668,7 +669,7 @@ for runs in logits.values():
 # The hidden layer does not know everything either: read its line pair by pair. Turning is the pair it has not learned. A rotation moves no centre and changes no size;
 # to see it you must relate *where in the picture* each stroke went, and features that have been squeezed into one vector a frame make that hard. Chapters 7 and 9 come back to this.
 
-# %% mystnb={"figure": {"name": "fig-03-confusion", "caption": "Confusion of the order-blind model (percent of each row). Nearly all weight sits in two-by-two blocks: the motion is named, its direction is a coin toss."}, "image": {"alt": "Twelve by twelve matrix whose weight lies in two-by-two blocks along the diagonal"}}
+# %% mystnb={"figure": {"name": "fig-03-confusion", "caption": "Confusion of the order-blind model on clips and their reversals (percent of each row). Nearly all weight sits in two-by-two blocks, and the rows of twins are equal: the motion is named, its direction is not."}, "image": {"alt": "Twelve by twelve matrix whose weight lies in two-by-two blocks along the diagonal"}}
 _ = plots.confusion(evaluation.confusion(logits["mean"][0], twins[1]), motion.CLASSES)
 
 # %% [markdown]
@@ -715,12 +716,19 @@ assert evaluation.pair_scores(careless_read["mean over time"], careless_twins[1]
 #
 # The last line can be checked: the same blind ruler on uneven frames.
 
+
 # %%
+def blur(clips):
+    """The mean over time of some frames, averaged to 16 × 16."""
+    mean = clips.float().mean(1).permute(0, 3, 1, 2) / 255  # (N, T, H, W, 3) -> (N, 3, H, W)
+    return F.avg_pool2d(mean, 2).flatten(1)
+
+
 uneven = [0, 4, 8, 12]
-mean = [x.float()[:, uneven].mean(1) for x in (train, val, test)]
-back = test.float().flip(1)[:, uneven].mean(1)
-views = [F.avg_pool2d(x, 2).flatten(1) for x in (*mean, back)]
-z = evaluation.linear_scores(views[0], train.labels, views[1], val.labels, torch.cat(views[2:]))
+shows = [blur(s.clips[:, uneven]) for s in (train, val, test)] + [
+    blur(test.clips.flip(1)[:, uneven])
+]
+z = evaluation.linear_scores(shows[0], train.labels, shows[1], val.labels, torch.cat(shows[2:]))
 score = evaluation.pair_scores(z, twins[1])["within"]
 print(f"mean of frames {uneven}: within {score:.2f}")
 assert abs(score - 0.5) < 0.06

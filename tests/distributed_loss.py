@@ -91,11 +91,11 @@ def cases():
     """In two processes: results where the first holds 4 of the 8 clips, and where it holds 5. In one: of all clips."""
     if not dist.is_initialized():
         model = make()
-        return {"whole": results(model, model, *views())}
+        return {"whole": results(model, Projected(model), *views())}
     found = {}
     for split in (4, 5):
         model, mine = make(), slice(0, split) if dist.get_rank() == 0 else slice(split, 8)
-        run = DistributedDataParallel(model)
+        run = DistributedDataParallel(Projected(model))
         found[f"{split} clips here"] = results(model, run, *(view[mine] for view in views()))
     return found
 >>>>>>> main
