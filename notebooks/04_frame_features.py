@@ -10,7 +10,7 @@
 # # Frame features
 #
 # **Claim.** A convolutional network turns a frame into a short list of numbers that knows what its training needed, and little else.
-# Whatever it was trained for, a *sum* over frames, a mean or a linear layer that knows each frame's place, cannot find in such lists which way time runs; something must relate one frame to another.
+# Whatever it was trained for, which way time runs is in no single list and in no *sum* over the lists of a clip, not even in a sum that knows their order; a layer that relates one frame to another finds it.
 #
 # | | |
 # |---|---|
@@ -74,7 +74,6 @@ plots.show_video(
 # | $x$ | a picture, or a map inside the network; what goes into a layer | $(C, H, W)$ |
 # | $h$ | what a layer puts out | $(C', H', W')$ |
 # | $w$ | the weights of a convolution: $C'$ detectors of $\kappa \times \kappa$ | $(C', C, \kappa, \kappa)$ |
-# | $s$ | stride | pixels |
 # | $\mu, \sigma^2$ ; $\gamma, \beta$ | mean and variance of a channel; learned scale and shift | $(C)$ |
 # | $\phi(x_t)$ | the feature of frame $t$ | $(D)$ |
 # | $z$ | the representation of a clip | $(D)$ |
@@ -96,9 +95,9 @@ draw.label(ax, "∗", (7.8, 3.5), fontsize=15)
 draw.arrow(ax, (12.4, 3.5), (14.6, 3.5))
 
 # %% [markdown]
-# In general there are $C$ input channels and $C'$ detectors, the detector moves $s$ pixels at a time, and around the picture lies a border of zeros, the **padding**. With $\tilde x$ for the picture and its border,
+# In general there are $C$ input channels and $C'$ detectors, a detector may move by more than one pixel at a time, its **stride**, and around the picture lies a border of zeros, the **padding**. With $\tilde x$ for the picture and its border,
 #
-# $$h_{o,i,j} = \sum_{c=0}^{C-1} \sum_{u=0}^{\kappa-1} \sum_{v=0}^{\kappa-1} w_{o,c,u,v}\; \tilde x_{c,\; s i + u,\; s j + v}.$$
+# $$h_{o,i,j} = \sum_{c=0}^{C-1} \sum_{i'=0}^{\kappa-1} \sum_{j'=0}^{\kappa-1} w_{o,c,i',j'}\; \tilde x_{c,\; \text{stride}\cdot i + i',\; \text{stride}\cdot j + j'}.$$
 #
 # Word for word as loops:
 
@@ -839,25 +838,8 @@ for x, name in ((0.5, "mean"), (9.7, "side by side, linear"), (18.9, "side by si
         draw.arrow(ax, (unit, 3.45), (x + 3.7, 2.4))
 
 # %% [markdown]
-# Why should a linear layer fail that knows which frame is which? Shrink the set to a toy: three places on a ring, two frames, all clips that move right and all that move left. Give *any* score to each place in frame 0
-# and any other to each place in frame 1, here 5, 1, 3 and 2, 7, 4:
-
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-04-ring", "caption": "Left the three clips that move right, right the three that move left. In each column each place occurs once, so the scores add up to the same 22 whatever they are: a sum of terms a frame cannot prefer a direction on average. That 0 came before 1, and not 1 before 0, is a fact about two frames."}, "image": {"alt": "Two tables of three rows: place in frame 0, place in frame 1, their scores and the sum of the scores. Right: 12, 5, 5. Left: 3, 10, 9. Below both: 22"}}
-first, second = (5, 1, 3), (2, 7, 4)
-ax = draw.canvas(20, 5.4)
-for x, name, step in ((3, "moves right", 1), (13, "moves left", -1)):
-    places = [(i, (i + step) % 3) for i in range(3)]
-    scores = [(first[i], second[j]) for i, j in places]
-    draw.label(ax, name, (x - 0.3, 2.9), ha="right")
-    draw.cells(ax, places, (x, 1.4), columns=["t = 0", "1"], color=plots.GRAY)
-    draw.cells(ax, scores, (x + 2.3, 1.4), title="scores")
-    sums = [[a + b] for a, b in scores]
-    draw.cells(ax, sums, (x + 4.6, 1.4), title="sum", color=plots.ORANGE)
-    draw.label(ax, f"{sum(v for (v,) in sums)}", (x + 5.1, 4.9), fontsize=11)
-
-# %% [markdown]
 # **Predictions.** (1) Each trained network is the best at what it was trained for. (2) Training on the pair throws away some of the background, which it does not need. (3) The direction is at 0.5 *exactly* for every mean, because a mean is the same
-# forwards and backwards. (4) It is near 0.5 side by side with a linear layer: on this set every single frame looks alike in both directions, and so does every sum of terms that each see one frame ({chapter}`03`). (5) It is not lost: one hidden layer over the *same
+# forwards and backwards. (4) It is near 0.5 side by side with a linear layer too. That is a sum of terms that see one frame each, and by the second theorem of {chapter}`03` such a sum has the same mean score for both directions. (The theorem bounds the loss. It does not forbid a lucky accuracy, so this is a prediction.) (5) It is not lost: one hidden layer over the *same
 # frozen features* finds it.
 #
 # **What would refute them:** a digit-trained network that is no better at digits than the pair-trained; a pair-trained network that knows backgrounds as well as an untrained one; a mean that differs from 0.5; a linear layer side by side that is right in more than six of ten; a
