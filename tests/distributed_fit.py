@@ -3,6 +3,7 @@
 Usage: accelerate launch … distributed_fit.py FOLDER, where each process leaves what it found.
 """
 
+import inspect
 import random
 import sys
 from pathlib import Path
@@ -17,6 +18,10 @@ from torch.utils.data import TensorDataset
 from sora_nb import models, objectives, processes, training
 
 SILENT = {"lr": 1e-2, "progress": False}
+# Those that give class scores.
+DESIGNS = [
+    name for name in models.__all__ if "classes" in inspect.signature(getattr(models, name)).parameters
+]
 
 
 def clips(n=10, seed=0, dtype=torch.double):
@@ -37,10 +42,6 @@ def still(model):
 def design(name):
     """One of the package's designs, the same in every process."""
     torch.manual_seed(0)
-    if name == "SoraContrastive":  # TEMPORARY, until one face
-        from sora_nb.models.contrastive import SliceEncoder
-
-        return still(models.SoraContrastive(SliceEncoder()).double())
     return still(getattr(models, name)(3).double())
 
 
@@ -94,9 +95,7 @@ def run(model, train=None, val=None, **options):
 def equal_to_one():
     """Cases that must end as in one process, whether two processes divide the batch or not."""
     val, found = clips(7, seed=1), {}
-    for name in models.__all__:
-        if name == "SoraAutoencoder":  # TEMPORARY
-            continue
+    for name in DESIGNS:
         for size in (4, 5):
             found[f"{name}, batches of {size}"] = run(design(name), val=val, batch_size=size)
         found[f"{name}, by embed"] = run(design(name), val=val, batch_size=5, step=by_embedding)

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import signal
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -178,6 +179,23 @@ def test_the_clips_are_not_blamed_for_half_precision():
         assert stopped(step=step, precision="bf16").endswith(
             "Lower the learning rate or look at these clips."
         )
+
+
+def test_half_precision_in_three_dimensions_on_a_cpu_is_warned_of():
+    class Volumes(nn.Sequential):
+        def forward(self, clips):
+            return super().forward(clips.transpose(1, 2))
+
+    net = Volumes(nn.Conv3d(3, 2, 1), nn.Flatten(), nn.Linear(2 * 2 * 4 * 4, 2))
+    data = TensorDataset(torch.rand(4, 2, 3, 4, 4), torch.tensor([0, 1, 0, 1]))
+    with pytest.warns(
+        UserWarning, match='Conv3d in bf16 can give NaN or wrong gradients .* use precision="no"'
+    ):
+        training.fit(net, data, epochs=1, precision="bf16", progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        training.fit(net, data, epochs=1, progress=False)
+        training.fit(model(), toy(), epochs=1, precision="bf16", progress=False)
 
 
 def test_an_empty_data_set_is_refused():
