@@ -459,6 +459,8 @@ def gelu(x):
 
 grid = torch.linspace(-4, 4, 161)
 torch.testing.assert_close(gelu(grid), F.gelu(grid))
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-06-gelu", "caption": "GELU against ReLU: the same far out, a smooth dip instead of a corner near 0."}, "image": {"alt": "Two curves from minus 4 to 4; ReLU has a corner at 0, GELU dips below 0 and joins it on both sides"}}
 _, ax = plt.subplots(figsize=(3.6, 2))
 ax.plot(grid, gelu(grid), label="GELU")
 ax.plot(grid, grid.relu(), "--", label="ReLU")
