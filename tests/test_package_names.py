@@ -28,6 +28,7 @@ WAITING = {
         VideoClips from_folder from_list ucf101 hmdb51 kinetics something_something sample_segments
         sample_random_clip sample_multi_clip probe read_audio""",
     "chapters that are being written draw with it": "canvas cells box arrow label",
+    "chapters that are being written measure with it": "ruler_scores ruler_table with_reversals",
     "one chapter alone so far: use it again or take it out": """
         cache_features joint_attention block_macs TCN sinusoidal_3d rotary_angles_3d perplexity usage lstm_cell GRUCell
         info_nce vicreg alignment uniformity effective_rank device""",
