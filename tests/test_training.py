@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import signal
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -178,6 +179,23 @@ def test_the_clips_are_not_blamed_for_half_precision():
         assert stopped(step=step, precision="bf16").endswith(
             "Lower the learning rate or look at these clips."
         )
+
+
+def test_half_precision_in_three_dimensions_on_a_cpu_is_warned_of():
+    class Volumes(nn.Sequential):
+        def forward(self, clips):
+            return super().forward(clips.transpose(1, 2))
+
+    net = Volumes(nn.Conv3d(3, 2, 1), nn.Flatten(), nn.Linear(2 * 2 * 4 * 4, 2))
+    data = TensorDataset(torch.rand(4, 2, 3, 4, 4), torch.tensor([0, 1, 0, 1]))
+    with pytest.warns(
+        UserWarning, match='Conv3d in bf16 can give NaN or wrong gradients .* use precision="no"'
+    ):
+        training.fit(net, data, epochs=1, precision="bf16", progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        training.fit(net, data, epochs=1, progress=False)
+        training.fit(model(), toy(), epochs=1, precision="bf16", progress=False)
 
 
 def test_an_empty_data_set_is_refused():
@@ -359,40 +377,3 @@ def test_each_epoch_of_each_seed_draws_its_own_numbers():
         assert drawn == [np.random.RandomState(first).rand(), random.Random(first).random()]
     order = torch.randperm(6, generator=torch.Generator().manual_seed(3 * 1_000_003 + 1)).tolist()
     assert training.batches(6, 3, seed=3, epoch=1) == [order[:3], order[3:]]
-
-
-@pytest.mark.parametrize(("n", "size", "count"), [(10, 4, 2), (8, 4, 2), (3, 4, 1)])
-def test_batches_cover_without_repeats_and_drop_only_an_incomplete_end(n, size, count):
-    chunks = training.batches(n, size, seed=1, epoch=2)
-    flat = [i for chunk in chunks for i in chunk]
-    assert len(chunks) == count and len(set(flat)) == len(flat) and set(flat) <= set(range(n))
-    assert chunks == training.batches(n, size, seed=1, epoch=2) != training.batches(n, size, seed=1, epoch=3)
-
-
-def test_learning_rate_rises_to_the_peak_then_falls_to_zero():
-    rates = [training.learning_rate(s, 100, peak=0.5) for s in range(101)]
-    assert max(rates) == pytest.approx(0.5) and rates.index(max(rates)) == 19
-    assert rates[:20] == sorted(rates[:20]) and rates[20:] == sorted(rates[20:], reverse=True)
-    assert rates[100] == pytest.approx(0, abs=1e-12) and rates[60] == pytest.approx(0.25)
-
-
-def test_predict_is_evaluation_mode_keeps_order_and_restores_the_mode():
-    net = model().train()
-    net[1].eval()
-    x = toy(50).tensors[0]
-    whole = training.predict(net, x, batch_size=7)
-    assert [part.training for part in net] == [True, False, True, True, True] and net.training
-    torch.testing.assert_close(whole, net.eval()(x))
-    torch.testing.assert_close(training.predict(net, toy(50), batch_size=50), whole)
-
-
-def test_only_matrices_decay():
-    groups = training._decay_groups(model(), 0.1)
-    assert {p.ndim for p in groups[0]["params"]} == {2} and groups[0]["weight_decay"] == 0.1
-    assert {p.ndim for p in groups[1]["params"]} == {1} and groups[1]["weight_decay"] == 0.0
-
-
-def test_parameters_counts_what_trains():
-    net = nn.Linear(3, 4)
-    net.bias.requires_grad_(False)
-    assert training.parameters(net) == 12
