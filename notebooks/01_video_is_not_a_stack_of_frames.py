@@ -606,7 +606,7 @@ assert any(row["decord"] > 0 for row in score.values())
 # Decord raised no error. A training run on such files would have learned from frames that are not the ones you asked for, and
 # the loss would still have gone down.
 #
-# We ran torchcodec 0.17 with FFmpeg 5.1 apart from this page. With its default, exact search it had the first three files right; of the transport stream it refused the batch, and
+# We ran torchcodec, version 0.17, with FFmpeg, version 5.1, apart from this page. With its default, exact search it had the first three files right; of the transport stream it refused the batch, and
 # asked for frame 0 alone it returned frame 12. How are they kept up? Decord's last release is 0.6.0, of June 2021, and projects that used it are leaving it; forks
 # (decord2, eva-decord) carry its name on. Torchcodec has a new version every month or two, the last in September 2026, and speaks to FFmpeg 4 to 9. PyAV, which this book decodes with, follows FFmpeg's
 # releases and brings the libraries along. A package that is maintained gets its faults mended; none of this spares you the comparison above.
