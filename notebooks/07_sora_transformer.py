@@ -812,7 +812,7 @@ for groups, codes in ((1, 16), (1, 256), (2, 16), (2, 256), (4, 256)):
     )
 
 # %% [markdown]
-# Second, **an index**. Words can be counted and compared without arithmetic on features, as a search engine does with text. Find for each test clip of
+# Second, perhaps, **an index**. Words can be counted and compared without arithmetic on features, as a search engine does with text. Find for each test clip of
 # level 2 the training clip that is nearest, by three measures, and ask whether it shows the same movement:
 
 # %% tags=["nbval-check-output"]
@@ -1003,7 +1003,7 @@ print(
 #
 # - A visual word is the number of the nearest code. The codes follow moving averages; the features get the gradient straight through.
 # - Report perplexity and usage, and restart dead words.
-# - Words lose information, and how much depends on what a word stands for. They buy bits, an index, and a vocabulary that a language-like model can predict.
+# - Words lose information, and how much depends on what a word stands for. They buy bits, and a vocabulary that a language-like model can predict; as an index of movement they were poor here.
 # - Position after attention and then a mean is order-blind for tokens of one frame, by two lines of algebra. A tubelet carries a little order in itself.
 # - A decoder with learned queries ignores the order of its memory; it sees time if position has been added to what it reads, even late.
 # - Save buffers with weights: a codebook is not a parameter, and it is the model.
