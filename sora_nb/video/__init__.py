@@ -2,8 +2,8 @@
 
 from sora_nb.video.audio import read_audio
 from sora_nb.video.encoding import write_video
-from sora_nb.video.packets import VideoInfo, VideoReadError
-from sora_nb.video.reader import VideoReader, probe, read_video
+from sora_nb.video.errors import VideoReadError
+from sora_nb.video.reader import VideoInfo, VideoReader, probe, read_video
 from sora_nb.video.sampling import (
     sample_dense,
     sample_multi_clip,

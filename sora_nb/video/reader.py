@@ -10,33 +10,71 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from operator import lt
 from pathlib import Path
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
-from jaxtyping import UInt8
+from jaxtyping import Float64, Int, Num, UInt8
 
-from sora_nb.video.packets import (
-    MATROSKA,
-    MP4,
-    RECODE,
-    PacketFile,
-    VideoInfo,
-    VideoReadError,
-    abandon,
-    naming,
-)
+from sora_nb.video.errors import FAILURES, RECODE, MisledError, VideoReadError, damaged
+from sora_nb.video.packets import MATROSKA, MP4, PacketFile, abandon
+from sora_nb.video.picture import UPRIGHT, Form, Picture, form_of, lay, rgb
 
 Frames = UInt8[np.ndarray, "time height width 3"]
+Indices = Sequence[int] | Int[np.ndarray, " indices"]
 
 # Decord hangs or aborts in a child of the process that has used it; there the strict decoder stands in.
 _decord_process: dict[str, int] = {}
 
 # What decord reads exactly, by the files of tests/test_video.py.
 DECORD_CODECS = {"h264", "hevc", "vp9"}
-DECORD_PIXELS = {"yuv420p", "yuv444p"}
 DECORD_WIDTHS = {32, 40, 56, 64}  # and every width from 80 up
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a file says about its video.
+
+    Attributes:
+        path: The file.
+        frames: Number of frames shown.
+        rate: Average frames per second.
+        duration: Seconds from the first frame to the end of the last.
+        width: Pixels across, as displayed.
+        height: Pixels down, as displayed.
+        rotation: Degrees counter-clockwise that the stored frames are turned for display (already applied).
+        mirrored: Whether they are mirrored left to right before that (already applied).
+        codec: Name of the codec, such as ``"h264"``.
+        pixel_format: Stored pixel format, such as ``"yuv420p"``.
+        key_frames: Indices of the frames that decode without any other.
+        times: Presentation time of each frame in seconds; the first frame is at 0.
+        start: Time stamp of the first frame in the container, in seconds.
+        has_audio: Whether there is an audio track.
+        decoder: ``"decord"`` if that decoder is exact on a file of this kind, else ``"pyav"``.
+    """
+
+    path: Path
+    frames: int
+    rate: float
+    duration: float
+    width: int
+    height: int
+    rotation: int
+    mirrored: bool
+    codec: str
+    pixel_format: str
+    key_frames: tuple[int, ...]
+    times: Float64[np.ndarray, " frames"] = field(repr=False, compare=False)
+    start: float
+    has_audio: bool
+    decoder: str
+
+    @property
+    def key_frame_interval(self) -> float:
+        """Mean distance between key frames, in frames."""
+        return self.frames / max(len(self.key_frames), 1)
 
 
 class VideoReader:
@@ -62,7 +100,6 @@ class VideoReader:
             )
         self.path, self.decoder = Path(path), decoder
         self._info = self._decord = self._file = None
-        self._reformatter = VideoReformatter()
         self._file = PacketFile(self.path)
         if decoder == "decord":
             self._vet_for_decord()
@@ -75,43 +112,46 @@ class VideoReader:
         return self._info
 
     def _describe(self) -> VideoInfo:
-        width, height, rotation = self._look()
+        width, height, form = self._look()
         index, stream = self._file.index, self._file.stream
-        unit = float(stream.time_base)
+        unit = float(index.unit)
         times = (np.array(index.stamps, np.float64) - index.stamps[0]) * unit
-        usual = np.median(np.diff(times)) if len(times) > 1 else 1 / float(stream.average_rate or 1)
+        usual = np.median(np.diff(times)) if len(times) > 1 else 1 / float(self._file.rate)
         duration = float(times[-1] + (index.last * unit or usual))
         return VideoInfo(
             path=self.path, frames=len(self), rate=len(self) / duration, duration=duration, width=width,
-            height=height, rotation=rotation, codec=self._file.codec,
-            pixel_format=str(stream.codec_context.pix_fmt), key_frames=index.keys, times=times,
+            height=height, rotation=form.rotation, mirrored=form.mirrored, codec=self._file.codec,
+            pixel_format=str(stream.codec_context.pix_fmt), key_frames=tuple(index.keys), times=times,
             start=index.stamps[0] * unit, has_audio=self._file.has_audio,
-            decoder="decord" if self._suits_decord(width, rotation) else "pyav",
+            decoder="decord" if self._suits_decord() else "pyav",
         )  # fmt: skip
 
-    def _look(self) -> tuple[int, int, int]:
-        """Width, height and rotation of the first frame, as displayed."""
-        index = self._file.index
-        if index.look is None:
-            with naming(self.path):
-                _, frame = next(self._file.decode(self._file.ranges([0])), (0, None))
-            if frame is None:
-                raise VideoReadError(self.path, "its first frame does not decode", RECODE)
-            height, width = self._upright(frame).shape[:2]
-            index.look = (width, height, frame.rotation % 360)
-        return index.look
+    def _look(self) -> tuple[int, int, Form]:
+        """Width and height of the first frame, as displayed, and how it is laid down."""
+        file = self._file
+        if file.index.look is None:
+            try:
+                _, frame = next(file.frames([0]))
+                height, width = self._lay(rgb(frame), frame).shape[:2]
+            except FAILURES as error:
+                raise damaged(self.path, error) from error
+            file.index.look = (width, height, file.index.forms[frame.rotation])
+        return file.index.look
 
-    def _suits_decord(self, width: int, rotation: int) -> bool:
-        index, file = self._file.index, self._file
-        ordinary = index.plain and index.places is not None and file.container_name in (MP4, MATROSKA)
+    def _suits_decord(self) -> bool:
+        width, height, form = self._look()
+        pixels = self._file.stream.codec_context.pix_fmt
         wide = width in DECORD_WIDTHS or width >= 80
-        depth = file.stream.codec_context.pix_fmt in DECORD_PIXELS
-        return ordinary and wide and depth and not rotation and file.codec in DECORD_CODECS
+        whole = pixels == "yuv444p" or (
+            pixels == "yuv420p" and height % 2 == 0
+        )  # it averages half a row of color
+        kind = self._file.codec in DECORD_CODECS and self._file.container_name in (MP4, MATROSKA)
+        return self._file.index.plain and kind and wide and whole and form == UPRIGHT
 
     def __len__(self) -> int:
         return len(self._file.index.stamps)
 
-    def get(self, indices: Sequence[int]) -> Frames:
+    def get(self, indices: Indices) -> Frames:
         """Read frames by index, in the order asked, repeats allowed.
 
         Args:
@@ -124,25 +164,30 @@ class VideoReader:
             ValueError: If an index is not a whole number or out of range.
             VideoReadError: If the frames cannot be decoded without a complaint.
         """
-        wanted = np.atleast_1d(np.asarray(indices))
-        if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iu"):
+        return self._get(indices)
+
+    def _get(self, indices: Indices, final: bool = False) -> Frames:
+        """Read frames; ``final`` says that none will be asked for after these."""
+        asked = np.atleast_1d(np.asarray(indices))
+        if asked.ndim != 1 or (asked.size and asked.dtype.kind not in "iu"):
             raise ValueError(
-                f"indices are {wanted.dtype} of shape {wanted.shape}, but a list of whole numbers is "
+                f"indices are {asked.dtype} of shape {asked.shape}, but a list of whole numbers is "
                 "expected; round or flatten them."
             )
-        if not wanted.size:
+        if not asked.size:
             return np.empty((0, self.info.height, self.info.width, 3), np.uint8)
-        if wanted.min() < 0 or wanted.max() >= len(self):
+        wanted = asked.tolist()
+        rising = all(map(lt, wanted, wanted[1:]))
+        places = wanted if rising else sorted(set(wanted))
+        if places[0] < 0 or places[-1] >= len(self):
             raise ValueError(
-                f"indices run from {wanted.min()} to {wanted.max()}, but the video has frames 0 to "
+                f"indices run from {places[0]} to {places[-1]}, but the video has frames 0 to "
                 f"{len(self) - 1}; ask for those."
             )
-        if (wanted[1:] > wanted[:-1]).all():
-            return self._get_rising(wanted.tolist())
-        unique, inverse = np.unique(wanted, return_inverse=True)
-        return self._get_rising(unique.tolist())[inverse]
+        frames = self._get_rising(places, final)
+        return frames if rising else frames[np.searchsorted(places, asked)]
 
-    def get_at(self, seconds: float | Sequence[float]) -> Frames:
+    def get_at(self, seconds: float | Sequence[float] | Num[np.ndarray, " times"]) -> Frames:
         """Read the frames being shown at given times.
 
         Args:
@@ -168,53 +213,60 @@ class VideoReader:
         """Read ``length`` frames from index ``start``, ``stride`` apart; see `get`."""
         return self.get(start + stride * np.arange(length))
 
-    def _get_rising(self, wanted: list[int]) -> Frames:
-        """Decode from the nearest entries; where that goes wrong, once more from the very start."""
-        with naming(self.path):
-            if self.decoder == "decord" and _decord_process.setdefault("id", os.getpid()) == os.getpid():
-                return self._get_decord(wanted)
-            ranges = self._file.ranges(wanted)
-            try:
-                return self._collect(wanted, ranges)
-            except (VideoReadError, av.FFmpegError):
-                if len(ranges) == 1 and ranges[0][0] == 0:
-                    raise
-            frames = self._collect(wanted, [(0, ranges[-1][1])])
-            self._file.distrust_entries()
-            return frames
+    def _get_rising(self, wanted: list[int], final: bool) -> Frames:
+        if self.decoder == "decord" and _decord_process.setdefault("id", os.getpid()) == os.getpid():
+            return self._get_decord(wanted)
+        try:
+            return self._collect(wanted, final)
+        except FAILURES as error:
+            raise damaged(self.path, error) from error
 
-    def _collect(self, wanted: list[int], ranges: list[tuple[int, int]]) -> Frames:
-        """Decode the ranges and convert the frames asked for."""
-        frames, filled, count = None, 0, len(wanted)
-        for place, frame in self._file.decode(ranges):
-            if filled == count or place != wanted[filled]:
-                continue
-            picture = self._upright(frame)
+    def _collect(self, wanted: list[int], final: bool) -> Frames:
+        """Decode with the index as it is; where that goes wrong, with a better one."""
+        while True:
+            try:
+                return self._convert(wanted, final)
+            except (MisledError, av.FFmpegError):
+                if not self._file.learn_more():
+                    raise
+            self._info = None
+            if wanted[-1] >= len(self):
+                raise VideoReadError(self.path, f"only {len(self)} of its frames are shown", "ask for those")
+
+    def _convert(self, wanted: list[int], final: bool) -> Frames:
+        """Decode the frames asked for and convert them."""
+        forms, frames, shape = self._file.index.forms, None, ()
+        for filled, (place, frame) in enumerate(self._file.frames(wanted, final)):
+            picture = rgb(frame)
+            if forms.get(frame.rotation) is not UPRIGHT:
+                picture = self._lay(picture, frame)
             if frames is None:
-                frames = np.empty((count, *picture.shape), np.uint8)
-            if picture.shape != frames.shape[1:]:
+                shape = picture.shape
+                frames = np.empty((len(wanted), *shape), np.uint8)
+            if picture.shape != shape:
                 raise VideoReadError(self.path, f"its frame size changes at frame {place}", RECODE)
             frames[filled] = picture
-            filled += 1
-        if filled < count:
-            raise VideoReadError(self.path, f"frame {wanted[filled]} does not decode", RECODE)
         return frames
 
-    def _upright(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "height width 3"]:
-        plane, turn = self._reformatter.reformat(frame, format="rgb24", threads=1).planes[0], frame.rotation
-        # a view without the padding at the end of each row
-        shape, strides = (frame.height, frame.width, 3), (plane.line_size, 3, 1)
-        picture = np.ndarray(shape, np.uint8, plane, strides=strides)
-        return np.rot90(picture, round(turn / 90)) if turn else picture
+    def _lay(self, picture: Picture, frame: av.VideoFrame) -> Picture:
+        """Turn a picture as it is shown."""
+        forms, turn = self._file.index.forms, frame.rotation
+        if turn not in forms:  # looking at the matrix itself costs more than decoding a small frame
+            forms[turn] = form_of(frame)
+        if forms[turn] is None:
+            reason = "its display matrix turns the picture by no right angle"
+            raise VideoReadError(self.path, reason, RECODE)
+        return lay(picture, forms[turn])
 
     def _vet_for_decord(self) -> None:
         """Decord repeats the last good frame where data are damaged, so the data are decoded strictly once."""
-        if self.info.decoder != "decord":
+        if self._suits_decord() and not self._file.index.taught:
+            try:
+                self._file.learn()
+            except FAILURES as error:
+                raise damaged(self.path, error) from error
+        if not self._suits_decord():
             raise VideoReadError(self.path, "decord misreads files of this kind", "use decoder='auto'")
-        if not self._file.index.sound:
-            with naming(self.path):
-                for _ in self._file.decode([self._file.everything]):
-                    pass
 
     def _get_decord(self, wanted: list[int]) -> Frames:
         import decord
@@ -261,9 +313,7 @@ def probe(path: str | os.PathLike) -> VideoInfo:
         return reader.info
 
 
-def read_video(
-    path: str | os.PathLike, indices: Sequence[int] | None = None, *, decoder: str = "auto"
-) -> Frames:
+def read_video(path: str | os.PathLike, indices: Indices | None = None, *, decoder: str = "auto") -> Frames:
     """Read a file: all frames, or those at ``indices``; see `VideoReader.get`.
 
     Returns:
@@ -274,4 +324,4 @@ def read_video(
         VideoReadError: If the file cannot be read as video.
     """
     with VideoReader(path, decoder) as reader:
-        return reader.get(np.arange(len(reader)) if indices is None else indices)
+        return reader._get(range(len(reader)) if indices is None else indices, final=True)
