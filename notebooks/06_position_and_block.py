@@ -40,6 +40,7 @@ from sora_nb.data import motion
 from sora_nb.layers import attention as lib
 from sora_nb.layers import position
 from sora_nb.layers.frames import FrameCNN
+from sora_nb.layers.patches import TubeletEmbedding
 from sora_nb.layers.transformer import DividedBlock, Encoder, EncoderBlock
 from sora_nb.schematics import arrow, box, canvas, cells, label
 from sora_nb.settings import settings
@@ -47,6 +48,7 @@ from sora_nb.settings import settings
 plots.use_style()
 torch.set_num_threads(1)  # one thread, so that processor time is a fair clock on a busy machine
 sizes = settings(T0=dict(seeds=3, epochs=6, levels=(1,)), T1=dict(epochs=20, levels=(1, 2)))
+begun = time.process_time()
 
 # %% [markdown]
 # ## See it first
@@ -80,8 +82,8 @@ _ = plots.filmstrip([clip[order] for order in orders.values()], ylabels=names, w
 # | $\Pi$ | a permutation matrix: $\Pi X$ holds the rows of $X$ in another order | $(T, T)$ |
 # | $t$, $u$ | positions of a query and of a key, counted from 0 | |
 # | $\omega_i$ | angular frequency of pair $i$ of numbers | $D/2$ of them, radians per position |
-# | $p_t$ | code of position $t$ | $(D)$ |
-# | $R(\theta)$ | rotation of a pair of numbers by the angle $\theta$ | $(2, 2)$ |
+# | $\psi_t$ | code of position $t$ | $(D)$ |
+# | $\operatorname{turn}(\alpha)$ | rotation of a pair of numbers by the angle $\alpha$ | $(2, 2)$ |
 # | $S$ | places in a frame, when it is cut into patches | |
 #
 # ## What a permutation takes away
@@ -145,11 +147,11 @@ assert pooled[False] < 1e-12 < 0.01 < pooled[True]
 #
 # ## Waves: the sinusoidal code
 #
-# You need a vector $p_t$ for each position, to be added to the token at $t$. The plain number $t$ would do for a start, but it grows
+# You need a vector $\psi_t$ for each position, to be added to the token at $t$. The plain number $t$ would do for a start, but it grows
 # without bound and swamps the features. A clock is better: its hands stay on the circle, one is fast and tells neighbours apart, another is slow and
 # tells far things apart. The original Transformer {cite}`vaswani2017` uses $D/2$ hands, and notes the sine and the cosine of each:
 #
-# $$p_{t,\,2i} = \sin(t\,\omega_i),\qquad p_{t,\,2i+1} = \cos(t\,\omega_i),\qquad \omega_i = 10000^{-2i/D}.$$
+# $$\psi_{t,\,2i} = \sin(t\,\omega_i),\qquad \psi_{t,\,2i+1} = \cos(t\,\omega_i),\qquad \omega_i = 10000^{-2i/D}.$$
 
 
 # %%
@@ -200,7 +202,7 @@ torch.testing.assert_close(waves(torch.arange(32), 64), position.sinusoidal(32, 
 # %% [markdown]
 # What does attention make of it? It compares tokens by dot products, so look at those. With $\sin a\sin b + \cos a\cos b = \cos(a-b)$,
 #
-# $$p_t\cdot p_u = \sum_i \cos\big((t-u)\,\omega_i\big):$$
+# $$\psi_t\cdot \psi_u = \sum_i \cos\big((t-u)\,\omega_i\big):$$
 #
 # the product depends on the *distance* alone, is largest at 0, and is the same in both directions. It does not simply fall with distance, though: a sum of cosines comes back up.
 
@@ -226,12 +228,14 @@ axes[2].plot(products[0])
 _ = axes[2].set(xlabel="distance", ylabel="product")
 
 # %% [markdown]
-# A second property makes the code easy to use. Move on by one position and each hand turns by its $\omega_i$, wherever it stood. So $p_{t+1}$ is *one* matrix, built of $2\times 2$ rotations, times $p_t$, for all
+# A second property makes the code easy to use. Move on by one position and each hand turns by its $\omega_i$, wherever it stood. So $\psi_{t+1}$ is *one* matrix, built of $2\times 2$ rotations, times $\psi_t$, for all
 # $t$: a linear layer can learn "the frame before me" once and use it everywhere. You can find the matrix without any formula: fit it to half of the positions, and try it on the others.
 
 # %%
 long = waves(torch.arange(200), 8).double()
-fitted = torch.linalg.lstsq(long[:100], long[3:103]).solution  # p_t -> p_{t+3}, least squares
+fitted = torch.linalg.lstsq(
+    long[:100], long[3:103]
+).solution  # from each code to the one three later, by least squares
 error = (long[100:197] @ fitted - long[103:200]).abs().max().item()
 print(f"largest error of 'three later' on positions it was not fitted to: {error:.0e}")
 assert error < 1e-3
@@ -258,8 +262,8 @@ except ValueError as error:
 # position, position × content and position × position, and training must sort them out. **Rotary** position embedding {cite}`su2021roformer` leaves the tokens
 # alone and turns queries and keys instead, pair by pair, by an angle that grows with the position:
 #
-# $$\tilde q_t = R(t\,\omega)\,q_t,\qquad \tilde k_u = R(u\,\omega)\,k_u,\qquad
-#   \tilde q_t\cdot\tilde k_u = q_t^\top R(t\,\omega)^\top R(u\,\omega)\,k_u = q_t^\top R\big((u-t)\,\omega\big)\,k_u.$$
+# $$\tilde q_t = \operatorname{turn}(t\,\omega)\,q_t,\qquad \tilde k_u = \operatorname{turn}(u\,\omega)\,k_u,\qquad
+#   \tilde q_t\cdot\tilde k_u = q_t^\top \operatorname{turn}(t\,\omega)^\top \operatorname{turn}(u\,\omega)\,k_u = q_t^\top \operatorname{turn}\big((u-t)\,\omega\big)\,k_u.$$
 #
 # Two things follow at once. The score knows $u - t$ and nothing else of the positions. And a rotation changes no length, so no frame is
 # favoured for where it stands. First by loop, on one vector:
@@ -270,10 +274,10 @@ def turn_loop(vector, t):
     """Rotate the pairs (0, 1), (2, 3), … of one vector that stands at position t."""
     turned = vector.clone()
     for i in range(len(vector) // 2):
-        theta = t * 10_000 ** (-2 * i / len(vector))
+        alpha = t * 10_000 ** (-2 * i / len(vector))
         a, b = vector[2 * i], vector[2 * i + 1]
-        turned[2 * i] = a * math.cos(theta) - b * math.sin(theta)
-        turned[2 * i + 1] = a * math.sin(theta) + b * math.cos(theta)
+        turned[2 * i] = a * math.cos(alpha) - b * math.sin(alpha)
+        turned[2 * i + 1] = a * math.sin(alpha) + b * math.cos(alpha)
     return turned
 
 
@@ -404,25 +408,25 @@ assert (forgotten - original).std() > 0.3 * original.std()
 # ### Layer norm
 #
 # Every layer is easier to train when the size of its input does not drift. **Layer norm** {cite}`ba2016layernorm` takes one token, subtracts the mean of its $D$ numbers, divides by their standard
-# deviation, and lets training rescale each number by a gain $g$ and a bias $b$:
+# deviation, and lets training rescale each number by a scale $\gamma$ and a shift $\beta$; a small $\varepsilon$ keeps the division safe:
 #
-# $$\operatorname{norm}(x) = g \odot \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + b, \qquad \mu = \tfrac1D\sum_i x_i, \qquad \sigma^2 = \tfrac1D\sum_i (x_i - \mu)^2 .$$
+# $$\operatorname{norm}(x) = \gamma \odot \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta, \qquad \mu = \tfrac1D\sum_i x_i, \qquad \sigma^2 = \tfrac1D\sum_i (x_i - \mu)^2 .$$
 
 
 # %%
-def layer_norm(x, gain, bias, eps=1e-5):
+def layer_norm(x, scale, shift, eps=1e-5):
     """Normalise each token (the last axis) by itself."""
     centered = x - x.mean(-1, keepdim=True)
-    return gain * centered / (centered.square().mean(-1, keepdim=True) + eps).sqrt() + bias
+    return scale * centered / (centered.square().mean(-1, keepdim=True) + eps).sqrt() + shift
 
 
-x, gain, bias = torch.randn(2, 5, 16), torch.randn(16), torch.randn(16)
-torch.testing.assert_close(layer_norm(x, gain, bias), F.layer_norm(x, (16,), gain, bias))
+x, gamma, beta = torch.randn(2, 5, 16), torch.randn(16), torch.randn(16)
+torch.testing.assert_close(layer_norm(x, gamma, beta), F.layer_norm(x, (16,), gamma, beta))
 torch.testing.assert_close(
-    layer_norm(100 * x + 7, gain, bias), layer_norm(x, gain, bias), rtol=1e-3, atol=1e-3
+    layer_norm(100 * x + 7, gamma, beta), layer_norm(x, gamma, beta), rtol=1e-3, atol=1e-3
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-06-norm", "caption": "Layer norm of one token of four numbers, before gain and bias: subtract the mean 3, divide by the standard deviation 1.87. A token ten times as large, or shifted, comes out the same."}, "image": {"alt": "Four tables of four numbers: 1, 2, 3, 6; minus the mean 3; divided by 1.87"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-06-norm", "caption": "Layer norm of one token of four numbers, before scale and shift: subtract the mean 3, divide by the standard deviation 1.87. A token ten times as large, or shifted, comes out the same."}, "image": {"alt": "Four tables of four numbers: 1, 2, 3, 6; minus the mean 3; divided by 1.87"}}
 row = torch.tensor([1.0, 2, 3, 6])
 ax = canvas(16, 2.6, unit=0.42)
 middle, wide = row.mean(), (row - row.mean()).square().mean().sqrt()
@@ -442,8 +446,8 @@ cells(
 # %% [markdown]
 # ### Feed-forward and GELU
 #
-# Two linear layers with a bend between them, the same for each token: $D \to 4D \to D$. Without the bend, two linear layers would be one. The usual bend is the **GELU** {cite}`hendrycks2016gelu`: $x\,\Phi(x)$, where $\Phi(x)$ is the share of a standard
-# normal distribution below $x$. Far on the right it is $x$, far on the left 0, and in between smooth, where ReLU has a corner.
+# Two linear layers with a bend between them, the same for each token: $D \to 4D \to D$. Without the bend, two linear layers would be one. The usual bend is the **GELU** {cite}`hendrycks2016gelu`: $x$ times the share of a standard
+# normal distribution that lies below $x$. Far on the right it is $x$, far on the left 0, and in between smooth, where ReLU has a corner.
 
 
 # %%
@@ -547,7 +551,7 @@ class Block(nn.Module):
 
 
 # %% [markdown]
-# PyTorch's `nn.TransformerEncoderLayer` with `norm_first=True` is this block. Give both the same random weights (norms too, which start at gain 1 and bias 0 and would hide a swap), and compare the value and the
+# PyTorch's `nn.TransformerEncoderLayer` with `norm_first=True` is this block. Give both the same random weights (norms too, which start at scale 1 and shift 0 and would hide a swap), and compare the value and the
 # gradient of every weight and of the input.
 
 # %%
@@ -670,6 +674,9 @@ convolution.weight.data = linear.weight.data.view(dim, 3, *size)
 convolution.bias.data = linear.bias.data
 by_conv = rearrange(convolution(clips.transpose(1, 2)), "b d t h w -> b t h w d")
 torch.testing.assert_close(linear(tubelets(clips, size)), by_conv, rtol=1e-4, atol=1e-5)
+embed = TubeletEmbedding(3, dim, size)
+embed.load_state_dict(linear.state_dict())
+torch.testing.assert_close(embed(clips), linear(tubelets(clips, size)))
 print("16 frames of 32 × 32:", tuple(by_conv.shape[1:4]), "tubelets")
 
 # %% [markdown]
@@ -812,7 +819,7 @@ for ax, (name, table) in zip(axes, seen.items(), strict=True):
 # ### Count before you measure
 #
 # Count **multiply–accumulates** (MACs). A linear layer from $D$ to $D$ costs $D^2$ a token; four of them make attention's projections. A
-# token that sees $n$ keys pays $nD$ for scores and $nD$ for mixing. The feed-forward layer costs $8D^2$.
+# token that sees $U$ keys pays $UD$ for scores and $UD$ for mixing. The feed-forward layer costs $8D^2$.
 #
 # $$\text{joint: } TS\,D\,(12D + 2TS) \qquad \text{divided: } TS\,D\,\big(17D + 2(T+S)\big)$$
 #
@@ -1011,27 +1018,43 @@ for kind in KINDS:
     runs[kind], within[kind] = tuned(kind, lambda kind=kind: Ordered(kind), data, **few)
 
 # %% [markdown]
-# And the rulers, on the same tokens, with the same steps and rates: frame 0 alone, all frames side by side through one linear layer, and side by side with a hidden layer.
+# And the rulers of {chapter}`03`, on the same tokens: frame 0 alone and all frames side by side, through the best linear map that least squares finds; and side by side with one hidden layer, trained with the same steps and rates.
+
 
 # %%
-RULERS = {
-    "frame 0, linear": lambda: nn.Sequential(First(), nn.Linear(192, 12)),
-    "side by side, linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(16 * 192, 12)),
-    "side by side, hidden layer": lambda: nn.Sequential(
-        nn.Flatten(), nn.Linear(16 * 192, 128), nn.GELU(), nn.Linear(128, 12)
-    ),
+def linear(view, data):
+    """Scores of clips and reversals by a linear map of what `view` shows of them."""
+    (a, y), (b, y_val), (c, _) = data
+    return evaluation.linear_scores(view(a), y, view(b), y_val, view(torch.cat([c, c.flip(1)])))
+
+
+def deeper():
+    return nn.Sequential(nn.Flatten(), nn.Linear(16 * 192, 128), nn.GELU(), nn.Linear(128, 12))
+
+
+rulers = {
+    "frame 0 alone": linear(lambda x: x[:, 0], data),
+    "side by side, linear": linear(lambda x: x.flatten(1), data),
 }
+hidden, _ = tuned("side by side, hidden layer", deeper, data, sizes.seeds)
 
-
-class First(nn.Module):
-    def forward(self, x):
-        return x[:, 0]
-
-
-ruler = {name: tuned(name, make, data, 1)[1] for name, make in RULERS.items()}
+# %%
+table = {kind: [both_ways(model, *data[2])[0] for model in runs[kind]] for kind in KINDS}
+table["side by side, hidden layer"] = [both_ways(model, *data[2])[0] for model in hidden]
+labels = both_ways(hidden[0], *data[2])[1]
+print(evaluation.ruler_table(table | rulers, labels))
+assert max(evaluation.pair_scores(scores, labels)["within"] for scores in rulers.values()) < 0.58
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-06-kinds", "caption": "Direction within the pair, clips and reversals, after 228 steps, a dot a seed. Without position exactly one half; the added codes have begun to learn; rotary is nearly perfect. Relations between frames do it: a linear layer that knows every frame's place stays at chance, one with a hidden layer does not."}, "image": {"alt": "Seven rows of dots on an axis from 0.4 to 1: none, frame 0 and side by side linear at one half; sinusoidal and learned between .6 and .8; rotary near 1; side by side with a hidden layer"}}
-ax = plots.intervals(within | ruler, "within-pair accuracy", chance=0.5)
+scores_of = {
+    name: scores if isinstance(scores, list) else [scores]
+    for name, scores in (table | rulers).items()
+}
+directions_of = {
+    name: [evaluation.pair_scores(scores, labels)["within"] for scores in runs_of]
+    for name, runs_of in scores_of.items()
+}
+ax = plots.intervals(directions_of, "within-pair accuracy", chance=0.5)
 _ = ax.set(xlim=(0.4, 1.02))
 
 
@@ -1080,7 +1103,7 @@ ledger.claim(
 
 # %% [markdown]
 # What decides here is *relation*. The direction lies in the step from one frame to the next, wherever in the clip it is taken. To rotary "the next frame" is one angle. With an added code the same relation has to be
-# found in the products of $p_t$ and $p_u$, between content that stands in the same sum. It can be found (a shift of a sinusoidal code is one matrix, above), but 228 steps are few. They show speed, not limits.
+# found in the products of $\psi_t$ and $\psi_u$, between content that stands in the same sum. It can be found (a shift of a sinusoidal code is one matrix, above), but 228 steps are few. They show speed, not limits.
 #
 # ### More steps, and level 2
 #
@@ -1088,22 +1111,24 @@ ledger.claim(
 
 # %% tags=["hide-input"]
 if sizes.levels != (1,):
-    started = time.process_time()
-    recorded = {"1": {name: values for name, values in (within | ruler).items()}}
-    data, _ = load(2)
-    recorded["2"] = {
-        kind: tuned(kind, lambda kind=kind: Ordered(kind), data, 3)[1] for kind in KINDS[1:]
-    }
-    recorded["2"] |= {name: tuned(name, make, data, 1)[1] for name, make in RULERS.items()}
-    spent = time.process_time() - started
-    ledger.write_receipt(
-        "position_codes", seeds=[0, 1, 2], seconds=spent, tier="T1", numbers=recorded
-    )
-    data, _ = load(1)
+    harder = load(2)[0]
+    recorded = {"1": directions_of, "2": {}}
+    for kind in KINDS[1:]:
+        recorded["2"][kind] = tuned(kind, lambda kind=kind: Ordered(kind), harder, sizes.seeds)[1]
+    name = "side by side, hidden layer"
+    recorded["2"][name] = tuned(name, deeper, harder, sizes.seeds)[1]
+    labels_2 = torch.cat([harder[2][1], harder[2][1] ^ 1])
+    for name, view in (
+        ("frame 0 alone", lambda x: x[:, 0]),
+        ("side by side, linear", lambda x: x.flatten(1)),
+    ):
+        recorded["2"][name] = [evaluation.pair_scores(linear(view, harder), labels_2)["within"]]
+    spent, seeds = time.process_time() - begun, list(range(sizes.seeds))
+    ledger.write_receipt("position_codes", seeds=seeds, seconds=spent, tier="T1", numbers=recorded)
 
 # %%
 receipt = ledger.read_receipt("position_codes")
-print(f"760 steps, {receipt['device']}, seeds {receipt['seeds']}; direction within the pair")
+print(f"760 steps; {receipt['device']}, seeds {receipt['seeds']}; direction within the pair")
 for level, rows in receipt["numbers"].items():
     for name, values in rows.items():
         print(f"level {level}  {name:28}", *(f"{v:.3f}" for v in values))
@@ -1283,7 +1308,7 @@ assert (
 # ```{admonition} Answers
 # :class: dropdown
 # 1. Yes. The output is shuffled with the input, and a maximum over time ignores the shuffle just as a mean does.
-# 2. The code is added to content and goes through $W_q$ and $W_k$. The products $p_t W_q W_k^\top p_u^\top$ and the cross terms with content depend on $t$ and $u$ separately.
+# 2. The code is added to content and goes through $W_q$ and $W_k$. The products $\psi_t W_q W_k^\top \psi_u^\top$ and the cross terms with content depend on $t$ and $u$ separately.
 # 3. Through the weights. A frame takes more from frames that lie, say, before it, and which frames those are depends on the order.
 # 4. No. Reversal also turns each tubelet round inside, so other tokens come in. It is blind only to the order *of* the tubelets.
 # ```
@@ -1297,8 +1322,8 @@ assert (
 #
 # ```{solution} ex-06-reach
 # :class: dropdown
-# Over a clip a hand turns by $15\,\omega_i$. `(hands(torch.tensor([15]), 64) < 0.1).sum()` counts 14. The slowest hand has $\omega = b^{-62/64}$; $15\,\omega > 0.1$ needs
-# $b < 150^{64/62}$, about 176. The usual base was chosen for texts of many hundreds of words.
+# Over a clip a hand turns by $15\,\omega_i$. `(hands(torch.tensor([15]), 64) < 0.1).sum()` counts 14. The slowest hand has $\omega = \text{base}^{-62/64}$; $15\,\omega > 0.1$ needs
+# a base below $150^{64/62}$, about 176. The usual base was chosen for texts of many hundreds of words.
 # ```
 #
 # ```{exercise} Warm-up: when is divided dearer?
@@ -1323,14 +1348,14 @@ assert (
 #
 # ```{exercise} Build: a code by distance
 # :label: ex-06-bias
-# Write an attention layer whose scores get a bias $-m\,|t-u|$ with a fixed slope $m$ a head {cite}`press2022alibi`. Tests to pass: scores of equal queries and keys are constant along diagonals;
+# Write an attention layer whose scores get a term $-\lambda\,|t-u|$ with a fixed slope $\lambda$ a head {cite}`press2022alibi`. Tests to pass: scores of equal queries and keys are constant along diagonals;
 # the layer runs at any length. Then show by `torch.testing.assert_close` that a model with it is still blind to *reversal* after a mean, and repair that.
 # ```
 #
 # ```{solution} ex-06-bias
 # :class: dropdown
-# `scores - m * (at[:, None] - at[None]).abs()`. The distance is the same after reversal, so $\operatorname{attend}(\Pi X) = \Pi\operatorname{attend}(X)$ for that one permutation. Give the two directions
-# different slopes, $m_+\max(t-u,0) + m_-\max(u-t,0)$, and the assertion fails, as it should.
+# `scores - slope * (at[:, None] - at[None]).abs()`. The distance is the same after reversal, so $\operatorname{attend}(\Pi X) = \Pi\operatorname{attend}(X)$ for that one permutation. Give the two directions
+# different slopes, one on $\max(t-u,0)$ and one on $\max(u-t,0)$, and the assertion fails, as it should.
 # ```
 #
 # ```{exercise} Build: convert a checkpoint
