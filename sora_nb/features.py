@@ -17,7 +17,7 @@ from sora_nb.files import atomic
 from sora_nb.transforms import to_clip
 from sora_nb.video import VideoReader, VideoReadError
 
-Source = str | os.PathLike | UInt8[np.ndarray, "time height width 3"]
+Source = str | os.PathLike | UInt8[np.ndarray, "_ _ _ 3"]  # a file, or a clip (time, height, width, 3)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def cache_features(
 @torch.no_grad()
 def _features(
     model: nn.Module, source: Source, stride: int, batch_size: int
-) -> Float[np.ndarray, "time dim"]:
+) -> Float[np.ndarray, "kept dim"]:
     """One video's features, a batch of its frames at a time: a long film never lies in memory whole."""
     where = next((p.device for p in model.parameters()), torch.device("cpu"))
     parts = []

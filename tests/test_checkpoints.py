@@ -159,16 +159,11 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path, name, data):
 class Files(Dataset):
     """Items that are read from files."""
 
-    def __init__(self, folder, sizes, items=False):
-        folder.mkdir()
-        files = [folder / f"{i}.bin" for i in range(len(sizes))]
-        for file, size in zip(files, sizes, strict=True):
+    def __init__(self, folder, sizes):
+        folder.mkdir(parents=True)
+        self.data, self.files = toy(len(sizes)), [folder / f"{i}.bin" for i in range(len(sizes))]
+        for file, size in zip(self.files, sizes, strict=True):
             file.write_bytes(bytes(size))
-        self.data = toy(len(sizes))
-        if items:
-            self.items = [(str(file), 0) for file in files]
-        else:
-            self.files = files
 
     def __len__(self):
         return len(self.data)
@@ -177,14 +172,11 @@ class Files(Dataset):
         return self.data[index]
 
 
-@pytest.mark.parametrize("items", [False, True], ids=["files", "items"])
-def test_files_are_known_by_their_names_and_sizes_wherever_they_lie(tmp_path, items):
-    for folder in ("a", "b", "c"):
-        (tmp_path / folder).mkdir()
+def test_files_are_known_by_their_names_and_sizes_wherever_they_lie(tmp_path):
     sizes = list(range(20, 32))
-    first = Files(tmp_path / "a" / "clips", sizes, items)
-    moved = Files(tmp_path / "b" / "clips", sizes, items)
-    other = Files(tmp_path / "c" / "clips", [*sizes[:5], 99, *sizes[6:]], items)
+    first = Files(tmp_path / "a" / "clips", sizes)
+    moved = Files(tmp_path / "b" / "clips", sizes)
+    other = Files(tmp_path / "c" / "clips", [*sizes[:5], 99, *sizes[6:]])
     kept(tmp_path / "k", train=first)
     kept(tmp_path / "k", train=moved)
     with pytest.raises(ValueError, match="run with train 12 items [^;]*, not train 12 items "):
@@ -196,7 +188,6 @@ def test_files_are_known_by_their_names_and_sizes_wherever_they_lie(tmp_path, it
 
 def test_files_that_are_not_one_for_each_item_are_not_used():
     data = toy(3)
-    data.items = {}.items
     assert checkpoints.files_of(data) is None
     data.files = ["a", "b"]
     assert checkpoints.files_of(data) is None

@@ -7,6 +7,7 @@ alone, so that is where we look.
 import importlib.util
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -192,6 +193,13 @@ def test_an_edit_reaches_the_other_half_of_the_pair(short, folder):
     short.wait_for_function(READY)
     assert cells(short)[-1]["source"] == 'print("the answer is", 6 * 8)'
     assert short.said == []
+
+
+def test_who_starts_jupyterlab_by_hand_starts_it_where_the_pairing_is_set():
+    """From a folder below, JupyterLab does not see pyproject.toml, and the halves of a pair drift apart."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "book" / "setup.md"]
+    started = [rest for page in pages for rest in re.findall(r"jupyter lab\b([^\n`]*)", page.read_text())]
+    assert len(started) > 3 and set(started) == {""}
 
 
 def test_what_the_book_folds_is_folded_in_the_pair_and_the_source_need_not_say_so(tmp_path):
