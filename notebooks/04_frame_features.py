@@ -1092,14 +1092,20 @@ assert not independent(copy.deepcopy(digital[0]).train(), clips["test"][:8])
 # ```{exercise} Explore: the second level
 # :label: ex-04-hard
 # Repeat the experiment with `motion.MotionSpec(level=2)`: moving background, second digit. Which knowledge suffers most? Does a hidden layer over an untrained network still tell the direction?
+# ```
 #
+# ```{solution} ex-04-hard
+# :class: dropdown
 # *Hint.* Only `spec` changes; boxes follow the labelled digit. Two photographs pan behind it and another digit distracts, so subtracting the clip's mean no longer removes the background: compare the last column with and without it.
 # ```
 #
 # ```{exercise} Explore: does the pretrained network know digits?
 # :label: ex-04-lite
 # Compute the features of `Pretrained(lite, size=64)` for a few hundred clips of the motion set and add them to the table. Predict each column first. Is a network trained on a million photographs better at the background than one trained on pairs?
+# ```
 #
+# ```{solution} ex-04-lite
+# :class: dropdown
 # *Hint.* `examine(frozen(Pretrained(lite, size=64).eval()))` is all it takes; set `limit` to a few hundred and shorten every split, for a frame takes tens of times as long here as in the small network. Photographs are what it was trained on; a
 # 32-pixel digit is not.
 # ```
