@@ -128,7 +128,7 @@ print(kinds[:9], "in the order shown;", "".join(kinds[t] for t in decode_order[:
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-01-gop", "caption": "The first nine frames of bikes. Left to right: the order shown; the row below gives each one's turn in the file, which is the order of decoding. An arrow leads from a frame to its nearest neighbours among those decoded before it, the ones it can lean on. Nothing leads back to I: to see any frame, start there."}, "image": {"alt": "Nine boxes I B B B P B B B P numbered 0 to 8, with arrows from each B to a picture on its left and one on its right and from each P to the I or P before it; below, their decoding turns 0 3 2 4 1 7 6 8 5"}}
 turn = {t: i for i, t in enumerate(decode_order[:9])}
-ax = draw.canvas(20, 4.7)
+ax = draw.canvas(20, 4.7, unit=0.36)
 colors = {"I": plots.ORANGE, "P": plots.BLUE, "B": plots.GREEN}
 for t in range(9):
     draw.box(ax, kinds[t], (2 + 2 * t, 1.7), (1.4, 1), color=colors[kinds[t]], fontsize=11)
@@ -194,7 +194,7 @@ print(rabbit.format.name, Y.shape, U.shape, V.shape)
 print("bytes a pixel:", (Y.size + U.size + V.size) / Y.size, "instead of 3")
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-01-planes", "caption": "What the file holds of one frame. All detail is in the brightness; the two colour planes have half the rows and half the columns, and you do not miss the rest."}, "image": {"alt": "Four pictures: a large cartoon rabbit in colour, its brightness in sharp grey, and two half-size soft grey planes, one light in the blue sky, one light where the picture is reddish"}}
-fig, axes = plt.subplots(1, 4, figsize=(9.5, 1.9), width_ratios=[2, 2, 1, 1])
+fig, axes = plt.subplots(1, 4, figsize=(7.4, 1.6), width_ratios=[2, 2, 1, 1])
 shown_planes = (rabbit.to_ndarray(format="rgb24"), Y, U, V)
 for ax, picture, name in zip(axes, shown_planes, ("together", "Y", "U", "V"), strict=True):
     limits = {} if name == "together" else dict(cmap="gray", vmin=picture.min(), vmax=picture.max())
@@ -732,7 +732,8 @@ assert refusal(broken)
 
 # %% [markdown]
 # The same for a file whose end is missing. A transport stream has no table of contents, so a reader that trusts the bytes alone
-# returns a shorter video; an mp4 has one, so the lie can be caught by counting.
+# returns a shorter video. An mp4 has one. By default it lies at the end, so that a cut file has none and is refused; where it was put first, counting the packets
+# catches the lie.
 
 # %%
 cut = work / "cut.mp4"

@@ -275,7 +275,7 @@ ledger.claim(
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-02-shrink", "caption": "Three frames of one row of pixels: a bright dot moves right by one pixel a frame. Keep every fourth pixel (marked) and you see nothing, nothing, then a dot at full strength. Average each four and the dot keeps its light and passes from one place to the next."}, "image": {"alt": "A table of three rows of eight numbers with a moving 8, an arrow to a table of two columns that holds only zeros and one 8, and an arrow to a table of two columns that holds a 2 in each row"}}
 rows = np.zeros((3, 8))
 rows[[0, 1, 2], [2, 3, 4]] = 8
-ax = draw.canvas(20, 4.6)
+ax = draw.canvas(20, 4.6, unit=0.36)
 labels = [f"frame {i}" for i in range(3)]
 marks = [(i, j) for i in range(3) for j in (0, 4)]
 draw.cells(ax, rows, (2.6, 1), rows=labels, title="filmed", mark=marks)
@@ -331,7 +331,7 @@ for ax, (name, small) in zip(axes, shrunk.items(), strict=True):
 # Torchvision's `v2` transforms treat all leading axes as one thing to be transformed alike, so a clip `(T, 3, H, W)` gets one draw. Call them frame by frame, and a thing that stands still begins to move:
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-02-draw", "caption": "Three frames in which a dot stands still at column 4, row 2. Above, one window for the clip: in the crop the dot stands still at (3, 1). Below, a window for each frame: in the crop it jumps, to (3, 1), (1, 2), (4, 0). The jump is in the training set; nobody filmed it."}, "image": {"alt": "Two rows of three frames with a dot and a dashed window; in the upper row the window is at the same place each time, in the lower row at another place each time; small frames beside them show where the dot lands in the crop"}}
-ax = draw.canvas(25, 10.4, unit=0.34)
+ax = draw.canvas(25, 10.4, unit=0.29)
 windows = {"one draw": [(1, 1)] * 3, "one a frame": [(1, 1), (3, 0), (0, 2)]}
 for row, (name, corners) in enumerate(windows.items()):
     draw.label(ax, name, (3.2, 2.6 + 5.2 * row), ha="right")

@@ -62,7 +62,7 @@ plots.show_video(
     [street, *(edge.clamp(max=1).expand(-1, 3, -1, -1) for edge in edges)],
     labels=["bikes", "upright edges", "level edges"],
     rate=20,
-    height=136,
+    height=92,
     alt="a street and its edges",
 )
 
@@ -86,7 +86,7 @@ plots.show_video(
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-04-slide", "caption": "A kernel slides. The marked nine pixels meet the nine weights; the products add up to the marked number: 1·9 + 2·9 + 1·9 on the left, zeros in the middle, −(1·0 + 2·0 + 1·0) on the right. Where the picture is even the answer is 0, left or right of the edge."}, "image": {"alt": "A five by six table of nines and zeros with a heavy three by three window, a three by three kernel with columns 1 2 1, 0 and minus 1 2 1, and a three by four table of answers in which 36 stands in the two columns at the edge"}}
 picture = torch.tensor([[9.0, 9, 9, 0, 0, 0]] * 5)
 answer = F.conv2d(picture[None, None], upright[None, None])[0, 0]
-ax = draw.canvas(20, 6.2)
+ax = draw.canvas(19.5, 6.2, unit=0.37)
 window = [(i, j) for i in (1, 2, 3) for j in (2, 3, 4)]
 draw.cells(ax, picture.numpy(), (0.5, 1), title="picture", mark=window)
 draw.cells(ax, upright.numpy(), (9, 2), title="weights", color=plots.ORANGE)
@@ -173,7 +173,7 @@ for stride, shift in ((1, 1), (2, 2), (2, 1)):
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-04-norm", "caption": "One channel of a batch of four pictures of one pixel. In training the four are measured by their own mean and deviation; in evaluation by the running average, here of a network that has seen mean 4 and deviation 2 so far. The first picture gets −1.3 or −1, and in training its answer depends on who else is in the batch."}, "image": {"alt": "The row 2 4 6 8 with two arrows: upper, with mean 5.0 and deviation 2.2, to −1.3 −0.4 0.4 1.3; lower, with mean 4 and deviation 2, to −1 0 1 2"}}
 batch = np.array([2.0, 4, 6, 8])
-ax = draw.canvas(18, 5.2)
+ax = draw.canvas(17, 5.2)
 draw.cells(ax, batch, (0.5, 2.1), title="x, a batch")
 for y, mean, std, name in ((0.7, batch.mean(), batch.std(), "train"), (3.6, 4, 2, "eval")):
     color = plots.ORANGE if name == "train" else plots.GREEN
@@ -217,7 +217,7 @@ print(f"the same maps through both modes differ by up to {apart:.1f}")
 # Two convolutions with batch norm, added to what came in {cite}`he2016resnet`:
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-04-residual", "caption": "The residual block, with the values of one pixel. What comes in, 3, takes two roads: through the branch, which says −1, and straight on. Their sum, 2, passes the last ReLU. A branch that says 0 hands 3 through untouched."}, "image": {"alt": "Boxes in a row: conv, norm, relu, conv, norm, then a plus and a relu; an arrow from the input bends over all of them to the plus. Numbers: 3 in, minus 1 from the branch, 2 out"}}
-ax = draw.canvas(25, 4.6)
+ax = draw.canvas(25, 4.6, unit=0.3)
 for i, word in enumerate(("conv", "norm", "ReLU", "conv", "norm", "+", "ReLU")):
     color = plots.GREEN if word in ("+", "ReLU") else plots.BLUE
     draw.box(ax, word, (2.5 + 3 * i, 2.4), (2.2, 1), color=color)
@@ -289,7 +289,7 @@ assert torch.equal(tower(maps.abs()), maps.abs())
 # linear layer from the flattened map to $D = 128$ numbers.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-04-cnn", "caption": "FrameCNN with the size of what passes between its parts. The maps get smaller and more numerous; the last layer reads all 1,024 numbers, place by place."}, "image": {"alt": "Five boxes in a row labelled 3 times 32 times 32, 16 times 16 times 16, 32 times 8 times 8, 64 times 4 times 4 and 128, joined by arrows with the words conv stride 2 and linear"}}
-ax = draw.canvas(22, 4.6)
+ax = draw.canvas(22, 4.6, unit=0.34)
 x = 0.3
 for channels, side in ((3, 32), (16, 16), (32, 8), (64, 4)):
     w = 0.7 + side / 13
@@ -340,7 +340,7 @@ assert height == width == 1 + 2 * (1 + 2 + 4)
 # The usual end of an image network is cheaper: average the map over all places and keep 64 numbers. Why pay for the grid? An average keeps *what* was reported and throws away *where*, and motion is a change of where.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-04-forget", "caption": "One channel of two frames: the same thing was found in two places. Averaged, both frames say 2. Laid out as four numbers they differ, and a linear layer can tell them apart."}, "image": {"alt": "Two maps of two by two zeros with one 8, in different cells; from each an arrow to the number 2 and an arrow to a row of four numbers in which the 8 stands at different positions"}}
-ax = draw.canvas(22, 4.6)
+ax = draw.canvas(22, 4.6, unit=0.34)
 for x, place in ((0.5, (0, 1)), (12, (1, 0))):
     found = np.zeros((2, 2))
     found[place] = 8
@@ -378,17 +378,14 @@ labels = {
 # %%
 def fit(frames, task, seed):
     """Train a frame network inside MeanPool to name the pair or the digit."""
-    digit = (
-        task == "digit"
-    )  # any frame shows the digit: use two of the four, and pass twice as often
-    model = MeanPool(10 if digit else 6, frames=frames)
-    take, epochs = (
-        (slice(None, None, 3), 2 * sizes.epochs) if digit else (slice(None), sizes.epochs)
-    )
+    model, digit = MeanPool(10 if task == "digit" else 6, frames=frames), task == "digit"
+    # Any frame shows the digit, so two of the four will do, and twice the passes cost the same.
+    take, passes = (slice(None, None, 3), 2) if digit else (slice(None), 1)
     train, val = (
         TensorDataset(clips[s][:, take], labels[s][task][: limit[s]]) for s in ("train", "val")
     )
-    training.fit(model, train, val, epochs=epochs, lr=4e-3, seed=seed, progress=False)
+    options = dict(epochs=passes * sizes.epochs, lr=4e-3, seed=seed, progress=False)
+    training.fit(model, train, val, **options)
     return model.cpu().eval()
 
 
@@ -435,8 +432,8 @@ def pair_accuracy(model):
 def report(name, models):
     """Print and return the explained shares of the place, and how often the pair is named."""
     shares, named = [where(m)[0] for m in models], [pair_accuracy(m) for m in models]
-    shown = [[f"{v:.2f}" for v in values] for values in (shares, named)]
-    print(f"{name:22s} place explained {shown[0]}, pair named {shown[1]}")
+    shown = [" ".join(f"{v:.2f}" for v in values) for values in (shares, named)]
+    print(f"{name:20s} place explained {shown[0]:15s} pair named {shown[1]}")
     return shares, named
 
 
@@ -476,9 +473,7 @@ for name, model in (("zeros", averaged[0]), ("circular", ring[0])):
     few = clips["test"][:20]
     with torch.no_grad():
         change = (model.frames(few.roll(8, -1)) - model.frames(few)).abs().max().item()
-    print(
-        f"padding with {name:8s}: moving the picture round changes the feature by up to {change:.0e}"
-    )
+    print(f"padding with {name:8s}: picture moved round, feature moved by {change:.0e}")
     assert (change < 1e-5) == (name == "circular")
 
 # %%
@@ -510,7 +505,7 @@ for ax, image in zip(axes, shown, strict=True):
 # choice. If it succeeds, the answer lies in the feature in plain sight.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-04-probe", "caption": "A linear probe. Only the last box is trained, on the answers of the training clips, and only its accuracy on test clips is reported. Ask the same frozen numbers as many questions as you like."}, "image": {"alt": "Boxes in a row: four frames, frozen network, 128 numbers, linear classifier marked trained, and an arrow to the question which digit"}}
-ax = draw.canvas(22.4, 3.4)
+ax = draw.canvas(22.4, 3.4, unit=0.33)
 parts = (
     ("4 frames", plots.GRAY),
     ("network\nfrozen", plots.BLUE),
@@ -721,7 +716,7 @@ wanted = ("chelsea", "coffee", "camera", "rocket", "clock", "astronaut")
 pictures = {name: photographs()[name] for name in wanted}
 answers = {name: top(image) for name, image in pictures.items()}
 for name, found in answers.items():
-    print(f"{name:10s}", ", ".join(f"{word} {p:.2f}" for word, p in found))
+    print(f"{name:10s}", ", ".join(f"{word} {p:.2f}" for word, p in found[:3]))
 
 # %%
 names = {name: [word for word, _ in found] for name, found in answers.items()}
@@ -730,10 +725,10 @@ assert [names[n][0] for n in wanted[1:4]] == ["espresso", "tripod", "missile"]
 assert answers["coffee"][0][1] > 0.8 and answers["camera"][0][1] > 0.8
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-04-photos", "caption": "Likeliest name for six photographs. The cat, the cup, the tripod and the rocket are right (ImageNet knows breeds of cat, and calls a rocket a missile); the blurred clock and the astronaut are not: ImageNet has no word for an astronaut."}, "image": {"alt": "Six photographs with a word above each: a cat, a cup of coffee, a man with a camera, a rocket, a blurred clock, an astronaut"}}
-fig, axes = plt.subplots(1, 6, figsize=(9, 1.7))
+fig, axes = plt.subplots(1, 6, figsize=(7.6, 1.5))
 for ax, (name, image) in zip(axes, pictures.items(), strict=True):
     ax.imshow(image[::4, ::4])
-    ax.set_title(f"{answers[name][0][0]} {answers[name][0][1]:.2f}", fontsize=8)
+    ax.set_title(f"{answers[name][0][0]} {answers[name][0][1]:.2f}", fontsize=7)
     ax.axis("off")
 
 # %% [markdown]
@@ -775,17 +770,17 @@ assert changed >= 4 and cosine < 0.5
 #
 # ### On real footage
 #
-# Five frames of real and drawn footage, picked for variety, with their five likeliest names:
+# Five frames of real and drawn footage, picked for variety, with their three likeliest names:
 
 # %%
 moments = [("bikes", 32), ("bikes", 130), ("bikes", 164)]
 moments += [("carphone_pristine", 60), ("bigbuckbunny", 57)]
 stills = [video.read_video(real_clips()[name], [t])[0] for name, t in moments]
 for (name, t), still in zip(moments, stills, strict=True):
-    print(f"{name} {t}:", ", ".join(f"{word} {p:.2f}" for word, p in top(still)))
+    print(f"{name} {t}:", ", ".join(f"{word} {p:.2f}" for word, p in top(still, 3)))
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-04-stills", "caption": "The five frames asked, in order. The suit and the bow tie are right; the cyclist is a unicycle first and a mountain bike second; railings become a bridge; and the cartoon rabbit is an albatross to a network that learned from photographs."}, "image": {"alt": "Five frames: a man in a dark suit beside parked cars, a cyclist behind a van, railings before a street, a man in a bow tie inside a car, a large grey cartoon rabbit on grass"}}
-fig, axes = plt.subplots(1, 5, figsize=(10, 1.4))
+fig, axes = plt.subplots(1, 5, figsize=(7.6, 1.2))
 for ax, still in zip(axes, stills, strict=True):
     ax.imshow(still[::2, ::2])
     ax.axis("off")
@@ -821,7 +816,7 @@ _ = fig.colorbar(image, label="cosine")
 # the mean of the four features; the four laid *side by side*, in order, with a linear layer; and side by side with one *hidden layer* in between.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-04-order", "caption": "Three ways to read four features. The mean forgets the order. A linear layer over all four knows which is which, but adds up one term a frame: no term sees two frames. A hidden unit sees all four before its ReLU, so it can."}, "image": {"alt": "Three diagrams of four boxes phi of x 0 to phi of x 3: joined into a mean; each through its own weight into a sum; all joined into hidden units and then a sum"}}
-ax = draw.canvas(27, 7)
+ax = draw.canvas(27, 7, unit=0.28)
 for x, name in ((0.5, "mean"), (9.7, "side by side, linear"), (18.9, "side by side, hidden layer")):
     draw.label(ax, name, (x + 3.7, 0.5))
     hidden = (x + 1.6, x + 5.8) if name.endswith("hidden layer") else ()
@@ -881,11 +876,9 @@ def examine(features, seed=0):
     for question in ("digit", "background", "pair"):
         asked = (x for s in motion.SPLITS for x in (pooled[s], labels[s][question][: limit[s]]))
         known[question] = evaluation.linear_probe(*asked, strengths=(1e-3, 1e-2, 1e-1))
-    known["direction, mean"] = linear_direction(pooled)
-    known["direction, linear"] = linear_direction(
-        {name: f.flatten(1) for name, f in features.items()}
-    )
-    known["direction, hidden"] = hidden_direction(features, seed)
+    known["mean"] = linear_direction(pooled)
+    known["linear"] = linear_direction({name: f.flatten(1) for name, f in features.items()})
+    known["hidden"] = hidden_direction(features, seed)
     return known
 
 
@@ -899,29 +892,30 @@ known = {
     "trained on pair": [examine(frozen(m.frames), seed) for seed, m in enumerate(paired)],
     "trained on digit": [examine(frozen(m.frames), seed) for seed, m in enumerate(digital)],
 }
-fitted = [
+right_in_training = [
     evaluation.accuracy(
-        training.predict(m, clips["train"]), labels["train"]["digit"][: sizes.train]
+        training.predict(m, clips["train"]), labels["train"]["digit"][: len(clips["train"])]
     )
     for m in digital
 ]
-print("digit right on the clips it was trained on:", [f"{v:.2f}" for v in fitted])
+print("digit right on the clips trained on:", " ".join(f"{v:.2f}" for v in right_in_training))
 
 # %%
 questions = list(known["pixels"][0])
-common = {q: max(labels["test"][q].bincount()) / 600 for q in ("digit", "background", "pair")}
+common = {q: max(labels["test"][q].bincount()) / 600 for q in questions[:3]}
 chance = [float(common.get(q, 0.5)) for q in questions]
-print(" " * 16, *questions, sep="  ")
-for name, results in known.items():
-    row = {q: np.mean([r[q] for r in results]) for q in questions}
-    print(f"{name:16s}", *(f"{value:{len(q)}.2f}" for q, value in row.items()), sep="  ")
-print(f"{'most frequent':16s}", *(f"{v:{len(q)}.2f}" for q, v in zip(questions, chance)), sep="  ")
+means = {name: [np.mean([r[q] for r in runs]) for q in questions] for name, runs in known.items()}
+print(" " * 45 + "direction by")
+print(" " * 16, *(f"{q:>10s}" for q in questions))
+for name, row in (means | {"most frequent": chance}).items():
+    print(f"{name:16s}", *(f"{value:10.2f}" for value in row))
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-04-probes", "caption": "What frozen features know; a dot is a seed, a diamond the mean with its 95 % interval, dashed is the most frequent answer or a coin. Each network knows best what it was trained for. No mean knows the direction, and no linear layer over frames in order; one hidden layer over the same frozen features finds it, for the untrained network too."}, "image": {"alt": "Six panels of accuracies for pixels, an untrained network, one trained on pairs and one trained on digits; in the panels of the mean and the linear layer all four sit on the dashed line at one half, in the panel of the hidden layer all lie far to the right of it"}}
-fig, axes = plt.subplots(1, 6, figsize=(11.5, 2.3), sharey=True)
-for ax, q, level in zip(axes, questions, chance, strict=True):
+fig, axes = plt.subplots(2, 3, figsize=(7.4, 4.2), sharey=True)
+for ax, q, level in zip(axes.flat, questions, chance, strict=True):
     rows = {name: [r[q] for r in results] for name, results in known.items()}
-    plots.intervals(rows, q, chance=level, ax=ax)
+    label = q if q in common else f"direction, {q}"
+    plots.intervals(rows, label, chance=level, ax=ax)
     ax.set_xlim(0, 1.03)
 
 
