@@ -17,7 +17,7 @@ from sora_nb.files import atomic
 from sora_nb.transforms import to_clip
 from sora_nb.video import VideoReader, VideoReadError
 
-Source = str | os.PathLike | UInt8[np.ndarray, "time height width 3"]
+Source = str | os.PathLike | UInt8[np.ndarray, "_ _ _ 3"]  # a file, or a clip (time, height, width, 3)
 
 
 @dataclass(frozen=True)
