@@ -3,7 +3,6 @@
 Usage: accelerate launch … distributed_fit.py FOLDER, where each process leaves what it found.
 """
 
-import inspect
 import random
 import sys
 from pathlib import Path
@@ -18,10 +17,8 @@ from torch.utils.data import TensorDataset
 from sora_nb import models, objectives, processes, training
 
 SILENT = {"lr": 1e-2, "progress": False}
-# Those that give class scores.
-DESIGNS = [
-    name for name in models.__all__ if "classes" in inspect.signature(getattr(models, name)).parameters
-]
+# The designs, and what they want to be told about clips of 8 frames of 16 × 16.
+DESIGNS = {name: {} for name in models.__all__} | {"SoraAutoencoder": {"group": 8, "hop": 2}}
 
 
 def clips(n=10, seed=0, dtype=torch.double):
@@ -42,7 +39,22 @@ def still(model):
 def design(name):
     """One of the package's designs, the same in every process."""
     torch.manual_seed(0)
-    return still(getattr(models, name)(3).double())
+    return still(getattr(models, name)(3, **DESIGNS[name]).double())
+
+
+def speaking():
+    """The Transformer with words, whose codebook follows the clips of all processes. No restarts: those are drawn."""
+    model = still(models.SoraTransformer(3, words=4, groups=2).double())
+    model.start_words(clips().tensors[0])
+    for part in model.quantizer.parts:
+        part.restart = 0.0
+    return model
+
+
+def with_words(model, batch):
+    """A step that adds the codebook's loss."""
+    scores, loss = model(batch[0], losses=True)
+    return F.cross_entropy(scores, batch[1]) + loss, 0.0
 
 
 class Small(nn.Module):
@@ -103,6 +115,8 @@ def equal_to_one():
         for size in (4, 5):
             name, step = f"{loss.__name__}, batches of {size}", contrast(loss)
             found[name] = run(Small().double(), val=val, batch_size=size, step=step)
+    torch.manual_seed(0)
+    found["words"] = run(speaking(), val=val, batch_size=5, step=with_words)
     found["single precision"] = run(
         Small(), clips(dtype=torch.float), clips(7, dtype=torch.float), batch_size=5
     )
