@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from sora_nb.evaluation.scores import pair_scores
 
 Clips = Float[Tensor, "n time channels height width"]
-Split = tuple[Clips, Int[Tensor, " n"]]
+Split = tuple[Float[Tensor, "_ time channels height width"], Int[Tensor, "_"]]
 
 SIDE = 16  # pixels of a thumbnail
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # of the penalty, in units of a clip's mean squared length
