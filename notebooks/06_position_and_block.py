@@ -47,8 +47,7 @@ from sora_nb.settings import settings
 
 plots.use_style()
 torch.set_num_threads(1)  # one thread, so that processor time is a fair clock on a busy machine
-sizes = settings(T0=dict(seeds=3, epochs=6, levels=(1,)), T1=dict(epochs=20, levels=(1, 2)))
-begun = time.process_time()
+sizes = settings(T0=dict(seeds=3, epochs=6), T1=dict(epochs=20))
 
 # %% [markdown]
 # ## See it first
