@@ -80,7 +80,7 @@ def command() -> list[str]:
     return shlex.split(make.stdout.strip().splitlines()[-1])
 
 
-def until(found, process, log, seconds: float = 60):
+def until(found, process, log, seconds: float = 180):
     """Wait for ``found()`` to be true; the server must live meanwhile."""
     deadline = time.monotonic() + seconds
     while not (value := found()):
@@ -126,7 +126,7 @@ def server(folder, tmp_path_factory):
 def page(browser):
     """A new page that remembers what its console complains of; nothing must be left there at the end."""
     page = browser.new_page(viewport={"width": 1400, "height": 1600})
-    page.set_default_timeout(60_000)  # a busy machine is slow, and not wrong
+    page.set_default_timeout(180_000)  # a busy machine is slow, and not wrong
     page.said = complaints(page)
     yield page
     page.close()
@@ -173,7 +173,8 @@ def test_run_all_runs_a_notebook_to_its_end(short):
     assert not short.locator(".cm-line", has_text="import sora_nb").is_visible()
     code = cells(short)[1:]
     assert [cell["number"] for cell in code] == [1, 2, 3, 4]
-    assert code[1]["outputs"][0]["text"] == f"sora_nb in {sys.prefix}\n"
+    name, prefix = code[1]["outputs"][0]["text"].split(" in ")
+    assert name == "sora_nb" and Path(prefix.strip()).samefile(sys.prefix)  # this environment's kernel
     assert short.said == []
 
 
