@@ -119,9 +119,8 @@ target = torch.tensor(names[rows] == "grass").double()
 # %%
 def descend(x, step, bias=False, steps=300):
     """Losses of logistic regression by gradient descent from zero."""
-    x = (
-        torch.cat([x, torch.ones(len(x), 1)], dim=1) if bias else x
-    )  # a bias weighs a column of ones
+    if bias:  # it weighs a column of ones
+        x = torch.cat([x, torch.ones(len(x), 1)], dim=1)
     w, losses = torch.zeros(x.shape[1], dtype=x.dtype, requires_grad=True), []
     for _ in range(steps):
         loss = F.binary_cross_entropy_with_logits(x @ w, target)
@@ -446,13 +445,12 @@ for number in range(0, 12, 2):
 
 # %%
 def swapping(*names):
-    """The permutation of classes that swaps each named class with its twin (numbers 0-1, 2-3, ...)."""
+    """The permutation of classes that swaps each named class with its twin."""
     table = torch.arange(12)
     for name in names:
         number = motion.CLASSES.index(name)
-        table[[number, number ^ 1]] = table[
-            [number ^ 1, number]
-        ]  # ^ 1 flips the last bit: the twin
+        twin = number ^ 1  # flips the last bit: 0 and 1, 2 and 3, ... are twins
+        table[[number, twin]] = table[[twin, number]]
     return table
 
 
