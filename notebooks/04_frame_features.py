@@ -1046,7 +1046,7 @@ assert not independent(copy.deepcopy(digital[0]).train(), clips["test"][:8])
 #
 # ```{solution} ex-04-fold
 # :class: dropdown
-# With $a = \gamma/\sqrt{\sigma^2 + \varepsilon}$: kernel $a_o\,w_{o}$ and bias $\beta_o - a_o\,\mu_o$. Check it with `F.conv2d(x, a[:, None, None, None] * w, bias)` against the two layers. It is how networks are made faster before they are shipped.
+# With `scale` for $\gamma/\sqrt{\sigma^2 + \varepsilon}$: each kernel times its channel's `scale`, and the bias $\beta - \text{scale}\cdot\mu$. Check it with `F.conv2d(x, scale[:, None, None, None] * w, bias)` against the two layers. It is how networks are made faster before they are shipped.
 # ```
 #
 # ```{exercise} Warm-up: how far does it see?
@@ -1067,7 +1067,7 @@ assert not independent(copy.deepcopy(digital[0]).train(), clips["test"][:8])
 #
 # ```{solution} ex-04-depthwise
 # :class: dropdown
-# `F.unfold(x, k, …).unflatten(1, (C, k * k))` has shape (N, C, k², L); multiply by `w.flatten(2)`, of shape (C, 1, k²), moved to (C, k², 1), and sum over k². It needs $C$ times fewer multiplications, and mixes no channels; the 1 × 1 convolution
+# `F.unfold(x, k, …).unflatten(1, (C, k * k))` has shape (B, C, k², L); multiply by `w.flatten(2)`, of shape (C, 1, k²), moved to (C, k², 1), and sum over k². It needs $C$ times fewer multiplications, and mixes no channels; the 1 × 1 convolution
 # after it does.
 # ```
 #
