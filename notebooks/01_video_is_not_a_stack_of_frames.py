@@ -580,6 +580,7 @@ def wrong(read, path):
     return int((gap.mean((1, 2, 3)) > 1).sum())
 
 
+# %%
 readers = {
     "decord": with_decord,
     "torchcodec": with_torchcodec,

@@ -454,6 +454,7 @@ def swapping(*names):
     return table
 
 
+# %%
 def faded(x):
     """Half of the colour gone."""
     return v2.functional.adjust_saturation(x.flatten(0, 1), 0.5).view_as(x)

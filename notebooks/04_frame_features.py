@@ -62,7 +62,7 @@ plots.show_video(
     [street, *(edge.clamp(max=1).expand(-1, 3, -1, -1) for edge in edges)],
     labels=["bikes", "upright edges", "level edges"],
     rate=20,
-    height=92,
+    height=84,
     alt="a street and its edges",
 )
 
@@ -363,6 +363,7 @@ clips = {name: split.float()[: limit[name], chosen] for name, split in splits.it
 clips["reversed"] = splits["test"].float().flip(1)[:, chosen]  # all: (n, 4, 3, 32, 32)
 
 
+# %%
 def photo(split):
     """The number of the photograph behind each clip."""
     places = sorted({p["photo"] for p in splits["train"].params})
@@ -389,6 +390,7 @@ def fit(frames, task, seed):
     return model.cpu().eval()
 
 
+# %%
 def fresh(seed, **options):
     """An untrained frame network."""
     torch.manual_seed(seed)
@@ -412,6 +414,7 @@ def middles(name):
     return (boxes[:, :2] + boxes[:, 2:]) / 2, whole
 
 
+# %%
 def where(model):
     """Explained share, and true and read-off horizontal places of the test frames."""
     x, y = {}, {}
@@ -433,7 +436,7 @@ def report(name, models):
     """Print and return the explained shares of the place, and how often the pair is named."""
     shares, named = [where(m)[0] for m in models], [pair_accuracy(m) for m in models]
     shown = [" ".join(f"{v:.2f}" for v in values) for values in (shares, named)]
-    print(f"{name:20s} place explained {shown[0]:15s} pair named {shown[1]}")
+    print(f"{name:19s} place explained {shown[0]:14s}  pair named {shown[1]}")
     return shares, named
 
 
@@ -468,6 +471,7 @@ def circular(net):
     return net
 
 
+# %%
 ring = [fit(circular(fresh(seed, grid=1)), "pair", seed) for seed in range(2)]
 for name, model in (("zeros", averaged[0]), ("circular", ring[0])):
     few = clips["test"][:20]
@@ -531,6 +535,7 @@ def standardised(train, *others):
     return [(x - mean) / std for x in (train, *others)]
 
 
+# %%
 def linear_scores(train, y, test, penalty=100.0):
     """Fit logistic regression on features (n, D) with labels y; return scores for the test features."""
     z, z_test = standardised(train, test)
@@ -892,6 +897,7 @@ known = {
     "trained on pair": [examine(frozen(m.frames), seed) for seed, m in enumerate(paired)],
     "trained on digit": [examine(frozen(m.frames), seed) for seed, m in enumerate(digital)],
 }
+# %%
 right_in_training = [
     evaluation.accuracy(
         training.predict(m, clips["train"]), labels["train"]["digit"][: len(clips["train"])]
@@ -958,6 +964,7 @@ def score(model, order, size, train=False):
     return evaluation.accuracy(out, labels["test"]["digit"][order])
 
 
+# %%
 shuffled = torch.randperm(len(splits["test"]), generator=torch.Generator().manual_seed(0))
 by_class = labels["test"]["digit"].argsort(stable=True)
 protocols = {
