@@ -101,7 +101,7 @@ def cache_features(
 @torch.no_grad()
 def _features(
     model: nn.Module, source: Source, stride: int, batch_size: int
-) -> Float[np.ndarray, "time dim"]:
+) -> Float[np.ndarray, "kept dim"]:
     """One video's features, a batch of its frames at a time: a long film never lies in memory whole."""
     where = next((p.device for p in model.parameters()), torch.device("cpu"))
     parts = []
