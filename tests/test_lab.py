@@ -118,8 +118,12 @@ def server(folder, tmp_path_factory):
         opens = until(lambda: next(runtime.glob("jpserver-file-to-run-*-open.html"), None), process, log)
         yield json.loads(next(runtime.glob("jpserver-*.json")).read_text()) | {"opens": opens}
     finally:
-        process.terminate()
-        process.wait(30)
+        process.terminate()  # it stops its kernels first
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture
