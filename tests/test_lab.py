@@ -118,8 +118,8 @@ def server(folder, tmp_path_factory):
         opens = until(lambda: next(runtime.glob("jpserver-file-to-run-*-open.html"), None), process, log)
         yield json.loads(next(runtime.glob("jpserver-*.json")).read_text()) | {"opens": opens}
     finally:
-        process.terminate()
-        process.wait(30)
+        process.kill()  # asked to end, it may wait a minute for its kernels; they end when they miss it
+        process.wait()
 
 
 @pytest.fixture
