@@ -4,7 +4,7 @@ import math
 import random
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def batches(n: int, size: int, seed: int, epoch: int) -> list[list[int]]:
     return chunks[:-1] if len(chunks) > 1 and len(chunks[-1]) < size else chunks
 
 
-def classify(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def classify(model: nn.Module, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Return (mean cross-entropy, share of right answers) on a batch (clips, labels). Derived in chapter 03."""
     clips, labels = batch
     logits = model(clips)  # (B, T, C, H, W) -> (B, classes)
@@ -202,9 +202,7 @@ def fit(
 
 
 @torch.no_grad()
-def predict(
-    model: nn.Module, clips: Float[Tensor, "n time channel height width"] | Dataset, batch_size: int = 100
-) -> Tensor:
+def predict(model: nn.Module, clips: Float[Tensor, "n *clip"] | Dataset, batch_size: int = 100) -> Tensor:
     """Run a model in evaluation mode over many clips and gather its outputs on the CPU. Derived in chapter 03.
 
     Args:

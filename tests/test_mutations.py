@@ -94,12 +94,19 @@ def test_a_module_finds_the_tests_that_import_it():
     assert "tests/test_training.py" in mutate.related("sora_nb/training.py")
 
 
-def test_only_chooses_among_the_named_breaks(monkeypatch, tmp_path, capsys):
-    found = [
-        (mutate.Break(file, 1, "a", "b", ""), ["t"]) for file in ("sora_nb/files.py", "sora_nb/plots.py")
-    ]
-    monkeypatch.setattr(mutate, "listed", lambda: found)
-    monkeypatch.setattr(mutate, "copy_tree", lambda folder: folder)
-    monkeypatch.setattr(mutate, "try_break", lambda tree, broken, tests, timeout: "green")
-    assert mutate.quick(True, "plots") == 1 and mutate.quick(True) == 2
-    assert "SURVIVED sora_nb/plots.py" in capsys.readouterr().out
+def test_only_chooses_among_the_named_breaks(monkeypatch, tmp_path):
+    text = """
+    - {file: a/one.py, old: x, new: y, test: t}
+    - {file: b/two.py, old: x, new: y, test: [t, u]}
+    - {file: b/stale.py, old: z, new: y, test: t}
+    """
+    monkeypatch.setattr(mutate, "ROOT", tmp_path)
+    monkeypatch.setattr(mutate, "LISTED", tmp_path / "listed.yml")
+    mutate.LISTED.write_text(text)
+    for name in ("a/one.py", "b/two.py", "b/stale.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x\n")
+    assert [(b.file, b.text, tests) for b, tests in mutate.listed("two")] == [("b/two.py", "y\n", ["t", "u"])]
+    assert [b.file for b, _ in mutate.listed("a/")] == ["a/one.py"]
+    with pytest.raises(SystemExit, match="'z' occurs 0 times in b/stale.py"):
+        mutate.listed()

@@ -246,7 +246,7 @@ def test_every_make_target_that_is_named_exists():
     files = [path for path in tracked() if "vendor" not in path.parts and path != Path(__file__)]
     found = {str(path.relative_to(ROOT)): made(path) for path in files}
     assert {name: wrong for name, targets in found.items() if (wrong := targets - TARGETS)} == {}
-    assert {"book", "test", "lab", "designs", "help"} <= found["README.md"]
+    assert {"book", "test", "lab", "help"} <= found["README.md"]
     assert {"refresh", "sync", "mutate"} <= found["CONTRIBUTING.md"] and found["scripts/build_book.py"] == {
         "refresh"
     }
