@@ -115,8 +115,8 @@ def fit(
     Under ``accelerate launch`` each process takes its share of every batch, and its loss counts by that share, whether
     or not the batch divides (each process computes the whole of a batch that has fewer clips than there are processes):
     gradients, losses and scores are those of one process up to rounding, and so are the weights at the end. Three things
-    differ by construction. What a layer in training mode takes from its batch (batch norm's statistics, a codebook's
-    averages) it takes from its share, and the buffers of the first process are kept; each process draws its own dropout
+    differ by construction. What batch norm in training mode takes from its batch it takes from its share, and the buffers
+    of the first process are kept; each process draws its own dropout
     and augmentation; and a loss that compares clips must gather them (:func:`sora_nb.objectives.nt_xent` does), or it
     compares those of one process. ``before_epoch`` runs in every process, and what it makes of the first one's model
     counts.
