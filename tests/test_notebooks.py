@@ -331,6 +331,16 @@ def test_a_failing_cell_is_named_with_its_traceback(tmp_path, monkeypatch, capsy
     assert (tmp_path / "build" / "failed" / "01_bad.ipynb").exists()
 
 
+def test_a_chapter_s_time_is_the_processor_s_and_its_children_s(tmp_path, monkeypatch):
+    child = "import time; t = time.process_time()\nwhile time.process_time() < t + 1: pass"
+    (tmp_path / "01_a.py").write_text(
+        f"# %%\nimport subprocess, sys, time\ntime.sleep(6)\n_ = subprocess.run([sys.executable, '-c', {child!r}])\n"
+    )
+    monkeypatch.setattr(chapters, "NOTEBOOKS", tmp_path)
+    notebook, seconds = chapters.execute(tmp_path / "01_a.py")
+    assert 1 < seconds < 6 and chapters.problems(chapters.read_source(tmp_path / "01_a.py"), notebook) == []
+
+
 def test_a_chapter_is_stale_when_anything_it_depends_on_changes(tmp_path, monkeypatch):
     monkeypatch.setattr(chapters, "ROOT", tmp_path)
     monkeypatch.setattr(chapters, "TIMES", tmp_path / "book" / "results" / "chapter_times.json")
