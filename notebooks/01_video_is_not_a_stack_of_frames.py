@@ -1,12 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -606,7 +601,7 @@ assert any(row["decord"] > 0 for row in score.values())
 # Decord raised no error. A training run on such files would have learned from frames that are not the ones you asked for, and
 # the loss would still have gone down.
 #
-# We ran torchcodec 0.17 with FFmpeg 5.1 apart from this page. With its default, exact search it had the first three files right; of the transport stream it refused the batch, and
+# We ran torchcodec, version 0.17, with FFmpeg, version 5.1, apart from this page. With its default, exact search it had the first three files right; of the transport stream it refused the batch, and
 # asked for frame 0 alone it returned frame 12. How are they kept up? Decord's last release is 0.6.0, of June 2021, and projects that used it are leaving it; forks
 # (decord2, eva-decord) carry its name on. Torchcodec has a new version every month or two, the last in September 2026, and speaks to FFmpeg 4 to 9. PyAV, which this book decodes with, follows FFmpeg's
 # releases and brings the libraries along. A package that is maintained gets its faults mended; none of this spares you the comparison above.
@@ -832,8 +827,8 @@ ledger.claim(
 # ```{exercise} Build: catch the liar
 # :label: ex-01-liar
 # Write a function that takes any reader (a function from path and indices to frames) and a list of files, and returns for
-# each the indices on which it differs from a front-to-back decode. Run it on raw decord and on three videos of your own. Check: on the four files above it
-# names the same number of frames as the table.
+# each the indices on which it differs from a front-to-back decode. Run it on raw decord and on three videos of your own. Check: asked for the 30 frames in
+# `order` of the four files above, it names as many as the table.
 # ```
 #
 # ```{solution} ex-01-liar
@@ -849,7 +844,7 @@ ledger.claim(
 #
 # ```{solution} ex-01-color
 # :class: dropdown
-# `frames = np.zeros((4, 64, 64, 3), np.uint8); frames[..., 1] = 200`, then `planes` and `to_rgb` as above. By BT.709 the green is off by more than 20 levels and red and blue leave zero or are cut off there: PyAV *wrote* by BT.601
+# `frames = np.zeros((4, 64, 64, 3), np.uint8); frames[..., 1] = 200`, then `planes` and `to_rgb` as above. By BT.709 the green comes out as 169 instead of 200: PyAV *wrote* by BT.601
 # as well, so only the same guess undoes it.
 # ```
 #
@@ -857,7 +852,10 @@ ledger.claim(
 # :label: ex-01-own
 # Run `video.probe` on five videos from your phone. Are the frames evenly spaced (`np.diff(info.times)`)? Is `rotation` zero?
 # Where are the key frames, and can you see why there?
+# ```
 #
+# ```{solution} ex-01-own
+# :class: dropdown
 # *Hint.* Phones write a key frame every second or so by the clock. An encoder for the web puts one where the picture changes at once: plot the mean difference of neighbouring frames and mark `info.key_frames` in it.
 # ```
 #

@@ -1,12 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -652,7 +647,10 @@ ledger.claim(
 # ```{exercise} Explore: speed as augmentation
 # :label: ex-02-speed
 # Take every second frame of a 32-frame clip. For which classes is that a label-preserving augmentation? Now think of "walking" and "running".
+# ```
 #
+# ```{solution} ex-02-speed
+# :class: dropdown
 # *Hint.* `motion.MotionSpec(frames=32, train=200, val=50, test=200)` writes such clips. Read the labels of `x[:, ::2]` with the reader above, whose training clips have 16 frames. It keeps every label of this set, where a class is a
 # direction and no speed; it turns walking into running.
 # ```

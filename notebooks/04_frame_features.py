@@ -1,12 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -461,7 +456,7 @@ for ax, model, name in zip(
 _ = axes[0].set(ylabel="read off the feature")
 
 # %% [markdown]
-# The grid knows, and the model built on it names more pairs. But look at the average: by the drawing above it should know *nothing* of the place, and it explains a third. Who told it?
+# The grid knows, and the model built on it names more pairs. But look at the average: by the drawing above it should know *nothing* of the place, and it explains two fifths. Who told it?
 #
 # **The border of zeros did.** A detector near the edge sees zeros that no photograph holds, so "how much zero is in view" says how far the edge is, and this can be averaged as *what* {cite}`islam2024position`. The test: let the border
 # repeat the opposite side of the picture (**circular** padding), so that no place is special. Then moving the picture round by 8 pixels, one place of the grid, must not change the average at all:
@@ -948,7 +943,7 @@ assert max(abs(v - 0.5) for v in ways[1]) < 0.1 and min(ways[2]) > 0.6
 
 # %% [markdown]
 # All five held. Read the table along its rows. "A CNN feature" is not one thing: the same architecture on the same frames holds the pair and hardly the digit, or the digit and less of the pair, by what it was asked for. What it was not asked for fades: the
-# background, known to an untrained network in about a third of the clips, is left in a fifth, where the most frequent photograph makes a seventh. It fades; it is not thrown away.
+# background, known to an untrained network in about a third of the clips, is left in a sixth to a fifth of them, where naming the most frequent photograph would be right in a seventh. It fades; nothing throws it away at once.
 #
 # Read it down the last three columns and you have the book's subject. The mean knows nothing of the direction. *In order* is not enough either, as long as every frame is judged by itself. And with one hidden layer over the very same numbers the direction is there, from raw
 # pixels and from an untrained network too: it is a relation between frames, and whatever relates frames can find it. Chapters 5 to 10 are four ways to relate them. {chapter}`03`'s second level, where the background moves, is where learning has to earn its keep.
@@ -1097,14 +1092,20 @@ assert not independent(copy.deepcopy(digital[0]).train(), clips["test"][:8])
 # ```{exercise} Explore: the second level
 # :label: ex-04-hard
 # Repeat the experiment with `motion.MotionSpec(level=2)`: moving background, second digit. Which knowledge suffers most? Does a hidden layer over an untrained network still tell the direction?
+# ```
 #
+# ```{solution} ex-04-hard
+# :class: dropdown
 # *Hint.* Only `spec` changes; boxes follow the labelled digit. Two photographs pan behind it and another digit distracts, so subtracting the clip's mean no longer removes the background: compare the last column with and without it.
 # ```
 #
 # ```{exercise} Explore: does the pretrained network know digits?
 # :label: ex-04-lite
 # Compute the features of `Pretrained(lite, size=64)` for a few hundred clips of the motion set and add them to the table. Predict each column first. Is a network trained on a million photographs better at the background than one trained on pairs?
+# ```
 #
+# ```{solution} ex-04-lite
+# :class: dropdown
 # *Hint.* `examine(frozen(Pretrained(lite, size=64).eval()))` is all it takes; set `limit` to a few hundred and shorten every split, for a frame takes tens of times as long here as in the small network. Photographs are what it was trained on; a
 # 32-pixel digit is not.
 # ```

@@ -1,12 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -1109,37 +1104,6 @@ ledger.claim(
 # %% [markdown]
 # What decides here is *relation*. The direction lies in the step from one frame to the next, wherever in the clip it is taken. To rotary "the next frame" is one angle. With an added code the same relation has to be
 # found in the products of $\psi_t$ and $\psi_u$, between content that stands in the same sum. It can be found (a shift of a sinusoidal code is one matrix, above), but 228 steps are few. They show speed, not limits.
-#
-# ### More steps, and level 2
-#
-# This notebook at tier T1 trains for 20 epochs, 760 steps, and on both levels: `SORA_NB_TIER=T1 MPLBACKEND=agg .venv/bin/python notebooks/06_position_and_block.py`. Its receipt:
-
-# %% tags=["hide-input"]
-if sizes.levels != (1,):
-    harder = load(2)[0]
-    recorded = {"1": directions_of, "2": {}}
-    for kind in KINDS[1:]:
-        recorded["2"][kind] = tuned(kind, lambda kind=kind: Ordered(kind), harder, sizes.seeds)[1]
-    name = "side by side, hidden layer"
-    recorded["2"][name] = tuned(name, deeper, harder, sizes.seeds)[1]
-    labels_2 = torch.cat([harder[2][1], harder[2][1] ^ 1])
-    for name, view in (
-        ("frame 0 alone", lambda x: x[:, 0]),
-        ("side by side, linear", lambda x: x.flatten(1)),
-    ):
-        recorded["2"][name] = [evaluation.pair_scores(linear(view, harder), labels_2)["within"]]
-    spent, seeds = time.process_time() - begun, list(range(sizes.seeds))
-    ledger.write_receipt("position_codes", seeds=seeds, seconds=spent, tier="T1", numbers=recorded)
-
-# %%
-receipt = ledger.read_receipt("position_codes")
-print(f"760 steps; {receipt['device']}, seeds {receipt['seeds']}; direction within the pair")
-for level, rows in receipt["numbers"].items():
-    for name, values in rows.items():
-        print(f"level {level}  {name:28}", *(f"{v:.3f}" for v in values))
-
-# %% [markdown]
-# TEXT
 #
 # ## Experiment: twice the length
 #

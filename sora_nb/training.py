@@ -202,9 +202,7 @@ def fit(
 
 
 @torch.no_grad()
-def predict(
-    model: nn.Module, clips: Float[Tensor, "n time channel height width"] | Dataset, batch_size: int = 100
-) -> Tensor:
+def predict(model: nn.Module, clips: Float[Tensor, "n *item"] | Dataset, batch_size: int = 100) -> Tensor:
     """Run a model in evaluation mode over many clips and gather its outputs on the CPU. Derived in chapter 03.
 
     Args:

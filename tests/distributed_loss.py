@@ -60,33 +60,6 @@ def results(model, run, first, second):
     return found | {"queue": model.queue.clone()}
 
 
-<<<<<<< HEAD
-def refusal(rank):
-    """What a process is told when the processes hold unequal shares."""
-    try:
-        objectives.nt_xent(*(torch.randn(2 + rank, 3) for _ in range(2)))
-    except ValueError as error:
-        return str(error)
-    return "nothing was refused"
-
-
-def main(output):
-    accelerator = Accelerator(cpu=True)
-    rank = accelerator.process_index
-    assert accelerator.num_processes == 2
-    model = make()
-    run = accelerator.prepare(Projected(model))
-    found = results(model, run, *(v[rank * 4 : rank * 4 + 4] for v in views()))
-    losses = accelerator.gather(found["nt_xent"][None])
-    if (told := refusal(rank)) and rank == 0:
-        torch.save(found | {"losses": losses, "refusal": told}, output)
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
-=======
 def cases():
     """In two processes: results where the first holds 4 of the 8 clips, and where it holds 5. In one: of all clips."""
     if not dist.is_initialized():
@@ -98,4 +71,3 @@ def cases():
         run = DistributedDataParallel(Projected(model))
         found[f"{split} clips here"] = results(model, run, *(view[mine] for view in views()))
     return found
->>>>>>> main

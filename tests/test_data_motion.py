@@ -279,7 +279,15 @@ def test_captions_hold_one_template_back():
     assert train == {0, 1, 2, 3} and held == {4}
     assert caption(10, 8, 2) == "an eight that splits in two"
     assert (
-        len({caption(c, d, t, a) for c in range(12) for d in range(10) for t in range(5) for a in (0, 1)})
+        len(
+            {
+                caption(c, d, t, a)
+                for c in range(12)
+                for d in range(10)
+                for t in range(5)
+                for a in (False, True)
+            }
+        )
         == 1200
     )
 

@@ -26,10 +26,10 @@ def trees(*folders: str) -> dict[Path, ast.AST]:
 WAITING = {
     "chapter 14 trains on the reader's own videos": """
         VideoClips from_folder from_list ucf101 hmdb51 kinetics something_something freeze probe read_audio
-        sample_segments sample_random_clip sample_multi_clip""",
+        sample_segments sample_random_clip sample_multi_clip cache_features""",
     "chapter 13 compares the designs": "SoraContrastive SoraAutoencoder",
     "one chapter alone so far: use it again or take it out": """
-        with_reversals ruler_scores ruler_table cache_features joint_attention block_macs CausalConv3d perplexity usage
+        with_reversals ruler_scores ruler_table joint_attention block_macs CausalConv3d perplexity usage
         lstm_cell GRUCell info_nce vicreg alignment uniformity effective_rank contrast_step device""",
 }
 

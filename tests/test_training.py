@@ -6,11 +6,12 @@ import os
 import random
 import signal
 import warnings
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+from accelerate import PartialState
 from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
@@ -307,7 +308,10 @@ def test_before_epoch_may_put_a_part_in_evaluation_mode_but_not_the_whole_by_mis
 
 def test_processes_part_every_batch_and_count_by_their_share():
     data, chunks = TensorDataset(torch.arange(9)), [[3, 1, 4, 0], [5, 2, 6, 7, 8], [8, 0], [7]]
-    worlds = [SimpleNamespace(process_index=r, num_processes=3, device=torch.device("cpu")) for r in range(3)]
+    worlds = [
+        Mock(spec=PartialState, process_index=r, num_processes=3, device=torch.device("cpu"))
+        for r in range(3)
+    ]
     parts = [list(processes.loader(data, chunks, 0, world)) for world in worlds]
     for chunk, *seen in zip(chunks, *parts, strict=True):
         assert all(whole == chunk for whole, _, _ in seen)
@@ -329,8 +333,12 @@ def test_every_process_draws_its_own_numbers_but_the_same_order(monkeypatch):
 
     data = TensorDataset(toy().tensors[0], torch.arange(96))
     for rank in (0, 1):
-        world = SimpleNamespace(
-            process_index=rank, num_processes=1, device=torch.device("cpu"), is_main_process=True
+        world = Mock(
+            spec=PartialState,
+            process_index=rank,
+            num_processes=1,
+            device=torch.device("cpu"),
+            is_main_process=True,
         )
         monkeypatch.setattr(processes, "join", lambda world=world: world)
         seen[rank] = []
