@@ -932,18 +932,22 @@ ledger.claim(
 
 
 # %%
-def tokens_of(split):
-    """Frames as 8 × 8 colour pictures without the clip's mean: (N, T, 192)."""
-    clips = split.float()
-    moving = clips - clips.mean(1, keepdim=True)  # (N, T, C, H, W)
-    return F.adaptive_avg_pool2d(moving.flatten(0, 1), 8).reshape(*clips.shape[:2], -1)
+def shrunk(split):
+    """Frames as 8 × 8 colour pictures: (N, T, 192)."""
+    clips = split.float()  # (N, T, C, H, W)
+    return F.adaptive_avg_pool2d(clips.flatten(0, 1), 8).flatten(1).unflatten(0, clips.shape[:2])
+
+
+def centered(frames):
+    return frames - frames.mean(1, keepdim=True)
 
 
 def load(level):
-    """The three splits as (tokens, labels), scaled by the training clips."""
+    """The three splits as (frames, labels), and as tokens: centred, scaled by the training clips."""
     splits = [motion.load(motion.MotionSpec(level=level), name) for name in motion.SPLITS]
-    scale = tokens_of(splits[0]).std()
-    return [(tokens_of(split) / scale, split.labels) for split in splits], scale
+    frames = [(shrunk(split), split.labels) for split in splits]
+    scale = centered(frames[0][0]).std()
+    return frames, [(centered(x) / scale, labels) for x, labels in frames], scale
 
 
 # %% [markdown]
@@ -1009,7 +1013,7 @@ def tuned(name, make, data, seeds, rates=RATES):
 
 # %%
 KINDS = ("none", "sinusoidal", "learned", "rotary")
-data, scale = load(1)
+frames, data, scale = load(1)
 runs, within = {}, {}
 for kind in KINDS:
     # What a theorem settles needs no more than one run.
@@ -1017,7 +1021,8 @@ for kind in KINDS:
     runs[kind], within[kind] = tuned(kind, lambda kind=kind: Ordered(kind), data, **few)
 
 # %% [markdown]
-# And the rulers of {chapter}`03`, on the same tokens: frame 0 alone and all frames side by side, through the best linear map that least squares finds; and side by side with one hidden layer, trained with the same steps and rates.
+# And the rulers of {chapter}`03`: frame 0 alone, and all frames side by side, through the best linear map that least squares finds. They see the frames themselves. (Frame 0 *minus the clip's mean* is no longer one frame: it has been compared with the others. A third row
+# shows what that is worth.) And a ruler that may compare: the tokens side by side with one hidden layer, trained with the same steps and rates.
 
 
 # %%
@@ -1031,10 +1036,16 @@ def deeper():
     return nn.Sequential(nn.Flatten(), nn.Linear(16 * 192, 128), nn.GELU(), nn.Linear(128, 12))
 
 
-rulers = {
-    "frame 0 alone": linear(lambda x: x[:, 0], data),
-    "side by side, linear": linear(lambda x: x.flatten(1), data),
-}
+# %%
+def rulers_of(frames, data):
+    return {
+        "frame 0 alone": linear(lambda x: x[:, 0], frames),
+        "side by side, linear": linear(lambda x: x.flatten(1), frames),
+        "frame 0 minus the mean": linear(lambda x: x[:, 0], data),
+    }
+
+
+rulers = rulers_of(frames, data)
 hidden, _ = tuned("side by side, hidden layer", deeper, data, sizes.seeds)
 
 # %%
@@ -1042,7 +1053,10 @@ table = {kind: [both_ways(model, *data[2])[0] for model in runs[kind]] for kind 
 table["side by side, hidden layer"] = [both_ways(model, *data[2])[0] for model in hidden]
 labels = both_ways(hidden[0], *data[2])[1]
 print(evaluation.ruler_table(table | rulers, labels))
-assert max(evaluation.pair_scores(scores, labels)["within"] for scores in rulers.values()) < 0.58
+within_rulers = {
+    n: evaluation.pair_scores(scores, labels)["within"] for n, scores in rulers.items()
+}
+assert max(within_rulers["frame 0 alone"], within_rulers["side by side, linear"]) < 0.55
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-06-kinds", "caption": "Direction within the pair, clips and reversals, after 228 steps, a dot a seed. Without position exactly one half; the added codes have begun to learn; rotary is nearly perfect. Relations between frames do it: a linear layer that knows every frame's place stays at chance, one with a hidden layer does not."}, "image": {"alt": "Seven rows of dots on an axis from 0.4 to 1: none, frame 0 and side by side linear at one half; sinusoidal and learned between .6 and .8; rotary near 1; side by side with a hidden layer"}}
 scores_of = {
@@ -1104,19 +1118,46 @@ ledger.claim(
 # What decides here is *relation*. The direction lies in the step from one frame to the next, wherever in the clip it is taken. To rotary "the next frame" is one angle. With an added code the same relation has to be
 # found in the products of $\psi_t$ and $\psi_u$, between content that stands in the same sum. It can be found (a shift of a sinusoidal code is one matrix, above), but 228 steps are few. They show speed, not limits.
 #
+# ### More steps, and level 2
+#
+# This notebook at tier T1 trains for 20 epochs, 760 steps, and on both levels: `SORA_NB_TIER=T1 MPLBACKEND=agg .venv/bin/python notebooks/06_position_and_block.py`. Its receipt:
+
+# %% tags=["hide-input"]
+if sizes.levels != (1,):
+    frames_2, harder, _ = load(2)
+    recorded = {"1": directions_of, "2": {}}
+    makers = {kind: (lambda kind=kind: Ordered(kind)) for kind in KINDS[1:]}
+    for name, make in (makers | {"side by side, hidden layer": deeper}).items():
+        recorded["2"][name] = tuned(name, make, harder, sizes.seeds)[1]
+    labels_2 = torch.cat([harder[2][1], harder[2][1] ^ 1])
+    for name, scores in rulers_of(frames_2, harder).items():
+        recorded["2"][name] = [evaluation.pair_scores(scores, labels_2)["within"]]
+    spent, seeds = time.process_time() - begun, list(range(sizes.seeds))
+    ledger.write_receipt("position_codes", seeds=seeds, seconds=spent, tier="T1", numbers=recorded)
+
+# %%
+receipt = ledger.read_receipt("position_codes")
+print(f"760 steps; {receipt['device']}, seeds {receipt['seeds']}; direction within the pair")
+for level, rows in receipt["numbers"].items():
+    for name, values in rows.items():
+        print(f"level {level}  {name:28}", *(f"{v:.3f}" for v in values))
+
+# %% [markdown]
+# (recorded below)
+#
 # ## Experiment: twice the length
 #
 # A linear layer over frames laid side by side is tied to 16 of them. Attention takes any number. Does it understand them? The second set has the same movements in 32 frames. A model that saw positions 0 to 15 now meets 16 to 31, and the same movement takes twice as many frames.
 #
 # **Prediction.** All three codes lose, rotary too: it depends on differences alone, but the frame in which the digit has moved on stands at another difference now. *Squeezing* the positions back into the
 # trained range, so that frame 31 stands at 15 and frame 1 at about a half {cite}`chen2023interpolation`, repairs all three without training. **What would refute it:** a code
-# that stays within 0.01 of its short score unsqueezed, or a squeezed one that does not come back to within 0.03.
+# that stays within 0.01 of its short score unsqueezed, or a squeezed one whose mean does not come back to within 0.03 of the control.
 #
 # **The control:** every other frame of the same long clips, 16 in all. If that scores as before, the long clips are no harder; only their positions are.
 
 # %%
 longer = motion.load(motion.MotionSpec(level=1, frames=32, train=0, val=0, test=300), "test")
-long_tokens = tokens_of(longer) / scale
+long_tokens = centered(shrunk(longer)) / scale
 thinned = torch.linspace(0, 31, 16).round().long()
 assert torch.equal(31 - thinned.flip(0), thinned)  # its own mirror image
 
@@ -1160,14 +1201,12 @@ ax.set(xticks=range(3), xticklabels=KINDS[1:], ylabel="within-pair accuracy", yl
 _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 # %%
+as_said = {True: "as predicted", False: "REFUTED"}
 for kind in KINDS[1:]:
     control, all_32, squeezed = (np.array(values) for values in lengths[kind].values())
-    loses, returns = (control - all_32).mean() > 0.01, abs(squeezed - within[kind]).max() < 0.03
-    print(
-        f"{kind:11} loses {(control - all_32).mean():.2f}: {'as predicted' if loses else 'REFUTED'}; ",
-        end="",
-    )
-    print(f"squeezed: {'as predicted' if returns else 'REFUTED'}")
+    lost, back = (control - all_32).mean(), abs((squeezed - control).mean())
+    print(f"{kind:11} loses {lost:.2f}: {as_said[bool(lost > 0.01)]}; ", end="")
+    print(f"squeezed, off by {back:.3f}: {as_said[bool(back < 0.03)]}")
     assert abs(control - within[kind]).max() < 0.05
 assert all(abs(value - 0.5) < 1e-3 for values in lengths["none"].values() for value in values)
 
@@ -1201,7 +1240,7 @@ print(f"within the pair, seed 0: mixed {wrong_score:.3f}, rotary {within['rotary
 assert wrong_score > 0.7
 
 # %% [markdown]
-# TEXT2
+# Hardly. The mix still tells positions apart, and that is enough to learn from. What it has lost is what you chose rotary for, and the one-line test fires at once:
 
 # %%
 for name, rotate in {"rotary": position.apply_rotary, "mixed": mixed}.items():
@@ -1239,7 +1278,7 @@ with mock.patch.object(lib, "apply_rotary", mixed):
     shifted["mixed"] = moved(wrong)
 print("first frame at position 16:", {kind: round(score, 3) for kind, score in shifted.items()})
 assert (
-    abs(shifted["rotary"] - within["rotary"][0]) < 0.005 and shifted["mixed"] < wrong_score - 0.05
+    abs(shifted["rotary"] - within["rotary"][0]) < 0.005 and shifted["mixed"] < wrong_score - 0.02
 )
 
 # %% [markdown]
@@ -1355,7 +1394,7 @@ assert (
 #
 # ```{hint}
 # :class: dropdown
-# `rearrange(x, "b (t i) (h j w k c) -> …")` cuts the rows of `tokens_of` if you keep channels in mind: they come as (c, 8, 8). `position.rotary_angles_3d(8, 2, 2, 16)` gives the angles. Within the pair, "none" is no longer at one half: recall question 4.
+# `rearrange(x, "b (t i) (h j w k c) -> …")` cuts the tokens if you keep channels in mind: they come as (c, 8, 8). `position.rotary_angles_3d(8, 2, 2, 16)` gives the angles. Within the pair, "none" is no longer at one half: recall question 4.
 # ```
 #
 # ```{exercise} Explore: test the library
