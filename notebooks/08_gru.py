@@ -48,7 +48,16 @@ sizes = settings(
     T1=dict(easy=2400, seeds=5, steps=1000, long=120),
     T2=dict(easy=24_000),
 )
-EIGHT = [0, 2, 4, 6, 9, 11, 13, 15]  # eight of sixteen frames; reversal keeps the choice (chapter 3)
+EIGHT = [
+    0,
+    2,
+    4,
+    6,
+    9,
+    11,
+    13,
+    15,
+]  # eight of sixteen frames; reversal keeps the choice (chapter 3)
 
 
 def splits(level, clips):
@@ -90,6 +99,7 @@ def leaky(x, keep):
     return torch.stack(states)
 
 
+# %%
 clip = easy[2][0][easy[2][1] == 1][1]  # (T, 3, H, W)
 rows = [clip, leaky(clip, 0.5), leaky(clip, 0.8)]
 plots.show_video(
@@ -98,6 +108,7 @@ plots.show_video(
     height=128,
     alt="a digit moves over a photograph; in two running averages of the frames it drags a trail",
 )
+
 
 # %% [markdown]
 # So a single picture, kept up to date, can know about order. That is all a recurrent network is: a **state** $h$, and a rule that updates it with every frame.
@@ -143,6 +154,7 @@ def gated(x, keep):
     return torch.stack(states)
 
 
+# %%
 signal = torch.randn(60, generator=torch.Generator().manual_seed(4))
 cue = torch.zeros(60)
 cue[[3, 20, 44]] = 1.0
@@ -156,6 +168,7 @@ best = min(
     (leaky(signal, a) - wanted)[3:].square().mean().item() for a in np.linspace(0, 0.99, 100)
 )
 assert errors["gate"] < 0.05 < 0.3 < best
+
 
 # %% mystnb={"figure": {"name": "fig-08-leaky", "caption": "Keep the value at each cue (triangles) until the next. A leaky average either follows the noise or smears everything; a rate that drops to zero at the cue and stays near one otherwise holds the value."}, "image": {"alt": "A noisy signal in grey, three cues, a step-like curve of the gated state that holds the signal's value from cue to cue, and two leaky averages that do not"}}
 fig, ax = plt.subplots(figsize=(7.5, 2.6))
@@ -208,6 +221,7 @@ def gru_step(x, h, w, u, b, c):
     return z * h + (1 - z) * n
 
 
+# %%
 torch.manual_seed(1)
 reference = nn.GRUCell(5, 4).double()
 for p in reference.parameters():
@@ -218,6 +232,7 @@ by_unit = torch.stack([gru_by_unit(*pair, *weights) for pair in zip(x, h, strict
 torch.testing.assert_close(gru_step(x, h, *weights), by_unit)
 torch.testing.assert_close(by_unit, reference(x, h).detach())
 torch.testing.assert_close(by_unit, gru_cell(x, h, tuple(weights)))  # the package's
+
 
 # %% [markdown]
 # ## Two forms under one name
@@ -321,6 +336,7 @@ def reach(run, x, seed=0):
     return size / size[-1]
 
 
+# %%
 def opened(layer, bias=4.0):
     """Shift the update gate's bias, so that z starts near one."""
     with torch.no_grad():
@@ -458,6 +474,7 @@ def moved(clips):
     return clips - clips.cumsum(1) / seen  # (B, T, 3, H, W)
 
 
+# %% tags=["protocol"]
 def frozen(data):
     """Train an order-blind model; return it, its frame network, and standardised features."""
     torch.manual_seed(0)
@@ -486,7 +503,9 @@ assert features[0][0].shape[1:] == (8, 64)
 def learn(data, seed, gru=None, lr=4e-3, epochs=sizes.epochs, shortcut=True, **options):
     """Train SoraGRU on ready features; return it and its last training loss."""
     torch.manual_seed(seed)
-    model = SoraGRU(12, **{"dim": 64, "depth": 1, "frames": nn.Identity(), "center": False, **options})
+    model = SoraGRU(
+        12, **{"dim": 64, "depth": 1, "frames": nn.Identity(), "center": False, **options}
+    )
     model.gru = gru or model.gru
     if not shortcut:
         model.gru.residual = False  # keeps the norms and drops the sum
@@ -497,6 +516,7 @@ def learn(data, seed, gru=None, lr=4e-3, epochs=sizes.epochs, shortcut=True, **o
     return model.cpu(), history.train_loss[-1]
 
 
+# %% tags=["protocol"]
 def score(model, data):
     """Scores on test clips and their reversals."""
     return evaluation.pair_scores(training.predict(model, data[2][0]), data[2][1])
@@ -529,7 +549,9 @@ for name in pools:
 ordered = min(min(w) for w in within.values()) > 0.75
 print("every fusion keeps order:", "holds" if ordered else "REFUTED")
 lead, around = evaluation.mean_interval(np.subtract(overall["last"], overall["mean"]))
-print(f"last minus mean, paired: {lead:+.2f} ± {around:.2f}:", "holds" if lead > around else "REFUTED")
+print(
+    f"last minus mean, paired: {lead:+.2f} ± {around:.2f}:", "holds" if lead > around else "REFUTED"
+)
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-pooling", "caption": "Accuracy over twelve classes, level 1, clips and reversals, a dot per seed. Every fusion of GRU states is far beyond what a fusion of frames can reach (dashed: an order-blind model that always names the right pair)."}, "image": {"alt": "Four rows of accuracies, all to the right of a dashed line at one half"}}
 fig, ax = plt.subplots(figsize=(6.5, 2.3))
@@ -582,7 +604,9 @@ with torch.no_grad():
         logits, state = live.step(long[:, t], state)  # (B, 3, H, W) -> (B, 12)
         answers.append(logits)
     answers = torch.stack(answers, 1)  # 100 × (B, 12) -> (B, 100, 12)
-    batch = live.head(live.norm(live.gru(net(moved(long)))[0]))  # all prefixes at once: (B, 100, 12)
+    batch = live.head(
+        live.norm(live.gru(net(moved(long)))[0])
+    )  # all prefixes at once: (B, 100, 12)
 torch.testing.assert_close(answers, batch, rtol=1e-3, atol=1e-3)
 torch.testing.assert_close(answers[:, 40], live(long[:, :41]), rtol=1e-3, atol=1e-3)
 assert sorted(long_labels.tolist()[:12]) == list(range(12))
@@ -669,6 +693,7 @@ def shrunk(data, side=8):
     return [((x / scale).reshape(len(y), -1, 3 * side * side), y) for x, y in small]
 
 
+# %% tags=["protocol"]
 def ruler(data, seed, lr, epochs):
     """Features side by side in their order, and one linear layer."""
     torch.manual_seed(seed)
@@ -679,6 +704,7 @@ def ruler(data, seed, lr, epochs):
     return model.cpu(), history.train_loss[-1]
 
 
+# %% tags=["protocol"]
 def validation(model, data):
     """Accuracy on the validation clips: what rates and depths are chosen by."""
     return evaluation.accuracy(training.predict(model, data[1][0]), data[1][1])
@@ -703,6 +729,7 @@ def study(make, data, epochs, seeds):
     )
 
 
+# %% tags=["protocol"]
 def record():
     """The whole experiment: every arm and ruler at both budgets; pixels of the nearest clip."""
     data, seeds = splits(2, 2400), range(3)
@@ -754,7 +781,9 @@ for budget in BUDGETS:
     gaps["sums", budget] = found["depth 4, residual"] - found["depth 4, norms only"]
 for (what, budget), difference in gaps.items():
     gap, around = evaluation.mean_interval(difference)
-    print(f"{what!s:4s} {budget:4s}: residual minus the other {gap:+.3f} ± {around:.3f}, paired by seed")
+    print(
+        f"{what!s:4s} {budget:4s}: residual minus the other {gap:+.3f} ± {around:.3f}, paired by seed"
+    )
 
 # %%
 print("1:", "holds" if max(abs(gaps[1, b].mean()) for b in BUDGETS) < 0.1 else "REFUTED")
@@ -791,7 +820,9 @@ ahead = {}
 for name, scores in rulers.items():
     lead = together - np.array(scores)
     ahead[name] = bool(lead.min() >= 0.03)
-    print(f"ahead of {name:23s}", *(f"{d:+.2f}" for d in lead), "holds" if ahead[name] else "REFUTED")
+    print(
+        f"ahead of {name:23s}", *(f"{d:+.2f}" for d in lead), "holds" if ahead[name] else "REFUTED"
+    )
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-rulers", "caption": "Frame network and GRU together against each half alone, level 2, recorded, a dot per seed. Dashed: the order-blind model."}, "image": {"alt": "Rows of accuracies for the whole system, features side by side with a linear layer, a GRU on pixels, a linear layer on pixels, nearest pixels and the order-blind model"}}
 fig, ax = plt.subplots(figsize=(7, 2.6))
@@ -927,7 +958,9 @@ class Printed(nn.Module):
 # %%
 short, fitted = {"GRU": within["last"]}, {"GRU": runs["last"][0][1]}
 for name, carry in {"printed": False, "printed, state carried": True}.items():
-    trained = [learn(features, s, gru=Printed(64, 64, carry), pooling="last") for s in range(sizes.seeds)]
+    trained = [
+        learn(features, s, gru=Printed(64, 64, carry), pooling="last") for s in range(sizes.seeds)
+    ]
     short[name] = [score(model, features)["within"] for model, _ in trained]
     fitted[name] = trained[0][1]
 for name, found in short.items():
@@ -981,7 +1014,9 @@ unlearned = max(held_share["printed", 8]) < 0.1 and longer < 0.5
 carried = min(held_share["printed, state carried", 8])
 print("prediction 2", "holds" if unlearned and min(held_share["GRU", 8]) > 0.9 else "REFUTED")
 print("prediction 3", "holds" if carried > 0.9 else "REFUTED")
-assert min(held_share["printed", 1]) > 0.9  # the control: what the network can do, this training finds
+assert (
+    min(held_share["printed", 1]) > 0.9
+)  # the control: what the network can do, this training finds
 
 # %% mystnb={"figure": {"name": "fig-08-hold", "caption": "Share of a number's variance that is still there after a wait, a dot per seed. The printed recurrence knows it one step later and did not learn to keep it for eight; with the old state put back into the last line it holds, candidate or no candidate."}, "image": {"alt": "Four rows: GRU and carried state after eight steps near one, printed after one step near one, after eight at zero"}}
 fig, ax = plt.subplots(figsize=(6.5, 2.6))

@@ -188,11 +188,13 @@ def reach(kernel):
     return torch.autograd.grad(middle, x)[0][0].sum(0)  # (3, T, H, W) -> (T, H, W)
 
 
+# %% tags=["nbval-check-output"]
 fields = {kernel: reach(kernel) for kernel in (3, 5)}
 for kernel, field in fields.items():
     extent = [len(field.sum(axes).nonzero()) for axes in ((1, 2), (0, 2), (0, 1))]
     print(f"kernel {kernel}³: {extent} frames, rows and columns")
     assert extent == [1 + (kernel - 1) + 2 * (kernel - 1)] * 3
+
 
 # %% mystnb={"figure": {"name": "fig-09-field", "caption": "What one output of each branch depends on, by gradient (log scale, a slice through time and x). Kernel 3³ reaches 7 frames and 7 pixels, kernel 5³ 13 of each. Dots: centres of the neighbouring outputs after the two strides; time is halved once, space twice."}, "image": {"alt": "Two square patches of colour on a grid of frame against pixel, the second nearly twice as wide, darker at the rim, with dots every two frames and every four pixels"}}
 fig, axes = plt.subplots(1, 2, figsize=(7, 3), sharey=True)
@@ -327,6 +329,7 @@ def influence(kind, forget=0.0, steps=60, hidden=32):
     return gradient.norm(dim=2).mean(0)
 
 
+# %%
 memory = {
     "tanh recurrence": influence(nn.RNN),
     "LSTM": influence(nn.LSTM),
@@ -335,6 +338,7 @@ memory = {
 for name, values in memory.items():
     print(f"{name}: frame 0 counts {values[0] / values[-1]:.0e} of the last frame")
 assert memory["LSTM, forget gate open"][0] > 1e3 * memory["LSTM"][0]
+
 
 # %% mystnb={"figure": {"name": "fig-09-memory", "caption": "How strongly the last of 60 states depends on each input frame, before training. Plain recurrence and LSTM both forget at a constant rate; opening the forget gate makes the decay slow enough for sixty steps. The form gives the possibility, the bias uses it."}, "image": {"alt": "Three lines on a logarithmic axis rising to the right; two fall off steeply towards early frames, one stays within a few powers of ten"}}
 fig, ax = plt.subplots(figsize=(6, 2.6))
@@ -361,6 +365,7 @@ def printed(x, w, v, b, steps):
     return torch.tanh(x @ w + b + h @ v)
 
 
+# %%
 torch.manual_seed(0)
 x, w, v, b = torch.randn(6, 4).double(), *torch.randn(2, 4, 4).double(), torch.randn(4).double()
 cross = torch.autograd.functional.jacobian(lambda x: printed(x, w, v, b, 6).sum(1), x)  # (T, T, D)
@@ -368,6 +373,7 @@ cross = cross.norm(dim=2)  # how output t depends on frame s
 others = (cross - cross.diag().diag()).max().item()
 print(f"largest influence of another frame on an output: {others:.1f}")
 assert others == 0 and cross.diag().min() > 0
+
 
 # %%
 ledger.claim(
@@ -444,6 +450,7 @@ def trace(layers, x):
     return x
 
 
+# %% tags=["nbval-check-output"]
 with torch.device("meta"):
     clips = torch.rand(8, 30, 3, 256, 256)
     x = trace(
@@ -455,6 +462,7 @@ with torch.device("meta"):
         },
         clips,
     )
+
 
 # %% [markdown]
 # 15 frames after the convolution, 7 after the pooling, and then a reshape that turns 8 clips into 256 things. The LSTM that follows expects a width of 32 and is
@@ -564,6 +572,7 @@ def build(seed, **options):
     return SoraFusion(len(recipe["classes"]), **recipe["model"] | options)
 
 
+# %%
 valid = TensorDataset(prepare(easy["val"].float()[:300], recipe), easy["val"].labels[:300])
 model = build(seed=0)
 history = training.fit(
@@ -586,6 +595,7 @@ def load(folder):
     return model.eval(), recipe
 
 
+# %%
 def infer(folder, path, start=0, length=None):
     """Class probabilities of a video file, or of one stretch of it."""
     model, recipe = load(folder)
@@ -596,10 +606,12 @@ def infer(folder, path, start=0, length=None):
         return model(prepare(clip, recipe)[None])[0].softmax(0)  # (T, 3, H, W) -> (12,)
 
 
+# %%
 again, _ = load(folder)
 clips = prepare(easy["test"].float(), recipe)
 assert torch.equal(training.predict(again, clips), training.predict(model.cpu(), clips))
 accuracy = evaluation.accuracy(training.predict(again, clips), easy["test"].labels)
+
 
 # %% [markdown]
 # **Infer on new files.** Forty videos that the model has not met in any form: drawn from another seed, at 96 pixels, with 48 frames, coded the
@@ -747,6 +759,7 @@ def flat(seed, **options):
     return model
 
 
+# %%
 variants = {
     "whole system": build,
     "3³ only": lambda seed: build(seed, branches=(3,)),
@@ -774,6 +787,7 @@ def data_of(sets, count, tests=600):
     )
 
 
+# %%
 def run(model, data, epochs, seed, lr=4e-3):
     """Train, then score on clips and reversals."""
     train, valid, (clips, labels) = data
@@ -853,11 +867,13 @@ class SideBySide(nn.Module):
         return self.head(F.relu(self.frames(clips)).flatten(1))  # (B, T, D) -> (B, T·D) -> (B, 12)
 
 
+# %%
 def beside(seed):
     torch.manual_seed(seed)
     return SideBySide()
 
 
+# %%
 def tuned(make, seed):
     """Train at two rates; of the two, the scores of the one that validation prefers."""
     found = []
@@ -919,6 +935,7 @@ def verdict(name):
     return "holds" if loss - half > 0.02 else "refuted" if loss < 0.02 else "partly"
 
 
+# %%
 part = {n: f"{m:+.2f} ± {h:.2f}" for n, (m, h) in cost.items()}
 both = {verdict("3³ only"), verdict("5³ only")}
 ledger.claim(
@@ -941,6 +958,7 @@ ledger.claim(
     f"{sum(fade['whole system']) / sizes.seeds:.2f} with fusion and "
     f"{sum(fade['no fusion']) / sizes.seeds:.2f} without.",
 )
+
 
 # %% [markdown]
 # ## Break it: whose row is this?
@@ -967,6 +985,7 @@ class Arranged(nn.Module):
         return self.head(self.lstm(self.steps(clips))[0].mean(1))
 
 
+# %%
 def rightly(x):
     return x.transpose(1, 2).flatten(2)  # (B, C, T, h, w) -> (B, T, C·h·w)
 
