@@ -77,6 +77,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from sora_nb import ledger, plots
+from sora_nb import schematics as draw
 
 plots.use_style()
 torch.manual_seed(0)
@@ -117,21 +118,22 @@ plots.show_video(
 #
 # | symbol | meaning | shape |
 # |---|---|---|
-# | $x_t$ | features of frame $t$ | $(B, D)$; a whole clip $(B, T, D)$ |
-# | $h_t$ | state after frame $t$ | $(B, H)$; article C has $H = 128$ |
-# | $r_t, z_t$ | reset and update gate, numbers between 0 and 1 | $(B, H)$ |
-# | $n_t$ | candidate: what the state would become if nothing were kept | $(B, H)$ |
-# | $W, U$ | weights of the input and of the state, three blocks each: $r$, $z$, $n$ | $(3H, D)$, $(3H, H)$ |
-# | $b, c$ | biases of the input and of the state | $(3H)$ |
-# | $\sigma, \odot$ | logistic function; product entry by entry | |
+# | $x_t$ | features of frame $t$ | $(B, F)$; a whole clip $(B, T, F)$ |
+# | $h_t$ | state after frame $t$ | $(B, D)$; article C has $D = 128$ |
+# | $r_t, z_t$ | reset and update gate, numbers between 0 and 1 | $(B, D)$ |
+# | $n_t$ | candidate: what the state would become if nothing were kept | $(B, D)$ |
+# | $W_x, W_h$ | weights of the input and of the state, three blocks of rows each: for $r$, $z$, $n$ | $(3D, F)$, $(3D, D)$ |
+# | $b_x, b_h$ | their biases | $(3D)$ |
+# | $m$ | share of the old value that a running average keeps | |
+# | $\odot$ | product entry by entry | |
 #
 # ## From a leaky average to a gate
 #
-# The rule of the opening, with $a$ the share that is kept:
+# The rule of the opening, with $m$ the share that is kept:
 #
-# $$h_t = a\,h_{t-1} + (1-a)\,x_t = (1-a)\sum_{k\ge 0} a^k\,x_{t-k}.$$
+# $$h_t = m\,h_{t-1} + (1-m)\,x_t = (1-m)\sum_{i\ge 0} m^i\,x_{t-i}.$$
 #
-# Unrolled, it is a weighted sum of the past whose weights shrink by $a$ with every step. With $a$ near 0 the state is the last frame; with $a$ near 1 it remembers long, and everything alike.
+# Unrolled, it is a weighted sum of the past whose weights shrink by $m$ with every step. With $m$ near 0 the state is the last frame; with $m$ near 1 it remembers long, and everything alike.
 
 # %%
 x = torch.randn(30)
@@ -140,7 +142,7 @@ weights[0] = 0.8**29  # the first frame also fills the start
 torch.testing.assert_close(leaky(x, 0.8)[-1], weights @ x)
 
 # %% [markdown]
-# Here is a task that no single $a$ can do. A noisy signal; now and then a cue says *this value matters*; keep it until the next cue. What you want is $a$ near 1 between cues and near 0
+# Here is a task that no single $m$ can do. A noisy signal; now and then a cue says *this value matters*; keep it until the next cue. What you want is $m$ near 1 between cues and near 0
 # at a cue: **a rate that the input chooses**. Call it $z_t$, the update gate.
 
 
@@ -160,17 +162,18 @@ cue = torch.zeros(60)
 cue[[3, 20, 44]] = 1.0
 z = torch.sigmoid(8 - 16 * cue)  # a logistic function of the input: near 1, and near 0 at a cue
 wanted = gated(signal, 1 - cue)  # a gate that is exactly 0 or 1
+
+# %%
 states = {"keeps 0.5": leaky(signal, 0.5), "keeps 0.95": leaky(signal, 0.95)}
 states["gate"] = gated(signal, z)
 errors = {name: (state - wanted)[3:].square().mean().item() for name, state in states.items()}
 print({name: round(error, 2) for name, error in errors.items()})
-best = min(
-    (leaky(signal, a) - wanted)[3:].square().mean().item() for a in np.linspace(0, 0.99, 100)
-)
+rates = np.linspace(0, 0.99, 100)
+best = min((leaky(signal, m) - wanted)[3:].square().mean().item() for m in rates)
 assert errors["gate"] < 0.05 < 0.3 < best
 
 
-# %% mystnb={"figure": {"name": "fig-08-leaky", "caption": "Keep the value at each cue (triangles) until the next. A leaky average either follows the noise or smears everything; a rate that drops to zero at the cue and stays near one otherwise holds the value."}, "image": {"alt": "A noisy signal in grey, three cues, a step-like curve of the gated state that holds the signal's value from cue to cue, and two leaky averages that do not"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-leaky", "caption": "Keep the value at each cue (triangles) until the next. A leaky average either follows the noise or smears everything; a rate that drops to zero at the cue and stays near one otherwise holds the value."}, "image": {"alt": "A noisy signal in grey, three cues, a step-like curve of the gated state that holds the signal's value from cue to cue, and two leaky averages that do not"}}
 fig, ax = plt.subplots(figsize=(7.5, 2.6))
 ax.plot(signal, ".", color=plots.GRAY, ms=4, label="signal")
 ax.plot(leaky(signal, 0.5), lw=1, color=plots.COLORS[2], label="keeps 0.5")
@@ -187,11 +190,47 @@ _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 # both. And a second gate, the reset $r$, says how much of the old state the candidate may see:
 #
 # $$\begin{aligned}
-# r &= \sigma(W_r x + b_r + U_r h + c_r) &\qquad z &= \sigma(W_z x + b_z + U_z h + c_z)\\
-# n &= \tanh\!\big(W_n x + b_n + r\odot(U_n h + c_n)\big) & h' &= z\odot h + (1-z)\odot n .
+# r_t &= \operatorname{sigmoid}(W_x^r x_t + b_x^r + W_h^r h_{t-1} + b_h^r) \\
+# z_t &= \operatorname{sigmoid}(W_x^z x_t + b_x^z + W_h^z h_{t-1} + b_h^z)\\
+# n_t &= \tanh\!\big(W_x^n x_t + b_x^n + r_t\odot(W_h^n h_{t-1} + b_h^n)\big) \\
+# h_t &= z_t\odot h_{t-1} + (1-z_t)\odot n_t .
 # \end{aligned}$$
 #
-# The last equation is the gated average again. Once as slowly as possible, unit by unit:
+# The last equation is the gated average again.
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-cell", "caption": "One unit of a GRU with numbers (no biases). The update gate says .62: so much of the old state 0.5 is carried on, past everything else; the rest is filled by the candidate .98, which has seen half of the old state, because the reset gate says .50."}, "image": {"alt": "Boxes for the frame 1 and the old state 0.5 on the left; arrows to three boxes, update .62, reset .50 and candidate .98, the reset pointing to the candidate; from the update, the candidate and, past them, the old state arrows lead to a box with the new state .68"}}
+frame, old = 1.0, 0.5
+wx, wh = dict(r=1.0, z=-1.0, n=2.0), dict(r=-2.0, z=3.0, n=1.0)
+reset, update = (1 / (1 + np.exp(-(wx[g] * frame + wh[g] * old))) for g in "rz")
+candidate = np.tanh(wx["n"] * frame + reset * wh["n"] * old)
+new = update * old + (1 - update) * candidate
+ax = draw.canvas(25, 7.4, unit=0.31)
+draw.box(ax, f"state h\n{old:g}", (0.3, 0.9), (2.6, 1.6), color=plots.GRAY)
+draw.box(ax, f"frame x\n{frame:g}", (0.3, 4.3), (2.6, 1.6), color=plots.GRAY)
+rows = (
+    (f"update z = sigmoid(−1·1 + 3·0.5) = {update:.2f}", 1.6, plots.ORANGE),
+    (f"reset r = sigmoid(1·1 − 2·0.5) = {reset:.2f}", 3.6, plots.PINK),
+    (f"candidate n = tanh(2·1 + r·1·0.5) = {candidate:.2f}", 5.6, plots.BLUE),
+)
+for text, y, color in rows:
+    draw.box(ax, text, (5.3, y), (10.6, 1.1), color=color, fontsize=8)
+    for start in (1.9, 5.1):
+        draw.arrow(ax, (2.95, start), (5.25, y + 0.55))
+draw.arrow(ax, (10.6, 4.75), (10.6, 5.55), color=plots.PINK)
+draw.box(
+    ax,
+    f"new state\nz·h + (1−z)·n\n= {new:.2f}",
+    (18.7, 2.6),
+    (5.4, 2.6),
+    color=plots.GREEN,
+    fontsize=8,
+)
+draw.arrow(ax, (15.95, 2.15), (18.6, 3.3), color=plots.ORANGE)
+draw.arrow(ax, (15.95, 6.15), (18.6, 4.7), color=plots.BLUE)
+draw.arrow(ax, (1.6, 0.85), (21.4, 2.55), "carried on", bend=-0.09)
+
+# %% [markdown]
+# Once as slowly as possible, unit by unit. In code `w, b` are $W_x, b_x$ and `u, c` are $W_h, b_h$:
 
 
 # %%
@@ -214,8 +253,8 @@ def gru_by_unit(x, h, w, u, b, c):
 # %%
 def gru_step(x, h, w, u, b, c):
     """One step for a batch."""
-    xr, xz, xn = (x @ w.T + b).chunk(3, -1)  # (B, D) -> (B, 3H) -> 3 × (B, H)
-    hr, hz, hn = (h @ u.T + c).chunk(3, -1)  # (B, H) -> (B, 3H) -> 3 × (B, H)
+    xr, xz, xn = (x @ w.T + b).chunk(3, -1)  # (B, F) -> (B, 3D) -> 3 × (B, D)
+    hr, hz, hn = (h @ u.T + c).chunk(3, -1)  # (B, D) -> (B, 3D) -> 3 × (B, D)
     r, z = torch.sigmoid(xr + hr), torch.sigmoid(xz + hz)
     n = torch.tanh(xn + r * hn)
     return z * h + (1 - z) * n
@@ -237,7 +276,7 @@ torch.testing.assert_close(by_unit, gru_cell(x, h, tuple(weights)))  # the packa
 # %% [markdown]
 # ## Two forms under one name
 #
-# Cho's paper resets *before* the matrix product, $n = \tanh\big(Wx + b + U(r\odot h) + c\big)$. PyTorch, as above, resets *after* it, because $Uh$ can then be computed together with the
+# Cho's paper resets *before* the matrix product, $n_t = \tanh\big(W_x^n x_t + b_x^n + W_h^n(r_t\odot h_{t-1}) + b_h^n\big)$. PyTorch, as above, resets *after* it, because $W_h h_{t-1}$ can then be computed together with the
 # gates. Both are called GRU. Give them the same weights:
 
 # %%
@@ -246,6 +285,8 @@ pair = nn.GRU(16, 32, batch_first=True).double()
 for p in pair.parameters():
     nn.init.normal_(p, std=0.4)
 sequence, start = torch.randn(8, 40, 16).double(), torch.zeros(8, 32).double()
+
+# %%
 with torch.no_grad():
     cho, after = (
         scan(partial(gru_cell, weights=pair.all_weights[0], form=form), sequence, start)[0]
@@ -256,18 +297,18 @@ print(f"PyTorch against nn.GRU: {(after - theirs).abs().max():.0e}")
 print(f"Cho against nn.GRU:     {(cho - theirs).abs().max():.1f}")
 assert (after - theirs).abs().max() < 1e-12 and (cho - theirs).abs().max() > 0.1
 
-# %% mystnb={"figure": {"name": "fig-08-forms", "caption": "Cho's and PyTorch's form on the same weights and inputs. They agree at the first step, whose state is zero and the bias small; from then on they are two different networks."}, "image": {"alt": "A curve of the mean difference between the two forms that starts low and rises within a few steps to a plateau"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-forms", "caption": "Cho's and PyTorch's form on the same weights and inputs. They agree at the first step, whose state is zero and the bias small; from then on they are two different networks."}, "image": {"alt": "A curve of the mean difference between the two forms that starts low and rises within a few steps to a plateau"}}
 fig, ax = plt.subplots(figsize=(5.5, 2.3))
 ax.plot(range(1, 41), (cho - after).abs().mean((0, 2)))
 _ = ax.set(xlabel="step", ylabel="mean |difference|", ylim=(0, None))
 
 # %% [markdown]
 # Neither is wrong, and a network can be trained in either. But weights do not travel between them: a checkpoint from a library with the other form loads without complaint and computes something
-# else. When do the two agree? When $r\odot(Uh + c) = U(r \odot h) + c$: if $U_n$ is diagonal and $c_n$ zero, or if all resets are 1. A test of the first:
+# else. When do the two agree? When $r\odot(W_h^n h + b_h^n) = W_h^n(r \odot h) + b_h^n$: if $W_h^n$ is diagonal and $b_h^n$ zero, or if all resets are 1. A test of the first:
 
 # %%
 diagonal = [p.detach().clone() for p in pair.all_weights[0]]
-diagonal[1][64:] = torch.diag(torch.randn(32).double())  # candidate rows of U
+diagonal[1][64:] = torch.diag(torch.randn(32).double())  # candidate rows of W_h
 diagonal[3][64:] = 0.0
 state = torch.randn(8, 32).double()
 one, other = (gru_cell(sequence[:, 0], state, tuple(diagonal), form) for form in ("cho", "torch"))
@@ -298,6 +339,8 @@ assert torch.autograd.gradcheck(
 # %%
 torch.manual_seed(0)
 stack, lengths = ResidualGRU(16, 32, depth=2).double().eval(), torch.tensor([40, 7, 23])
+
+# %%
 with torch.no_grad():
     padded, last = stack(sequence[:3], lengths)
     careless = stack(sequence[:3])[1]
@@ -316,12 +359,12 @@ assert (careless - last)[:, 1].abs().max() > 0.1
 #
 # What happened at frame 0 can only be learned if the loss at the end has a slope there. Going back one step multiplies the gradient by
 #
-# $$\frac{\partial h'}{\partial h} = \operatorname{diag}(z) + (\text{terms through the gates and the candidate}).$$
+# $$\frac{\partial h_t}{\partial h_{t-1}} = \operatorname{diag}(z_t) + (\text{terms through the gates and the candidate}).$$
 #
-# A plain RNN, $h' = \tanh(Wx + Uh)$, has only terms of the second kind, which shrink or grow geometrically {cite}`pascanu2013difficulty`. The GRU's first term is a straight road, as wide as $z$.
+# A plain RNN, $h_t = \tanh(W_x x_t + W_h h_{t-1})$, has only terms of the second kind, which shrink or grow geometrically {cite}`pascanu2013difficulty`. The GRU's first term is a straight road, as wide as $z_t$.
 #
-# The usual story ends there: gates cure the vanishing gradient. **Prediction** for freshly initialised networks over 100 frames: with PyTorch's initialisation, $z$ is near one half, so the GRU's road is
-# about as short as the RNN's, and only a gate that is *open* (a large bias $c_z$) reaches frame 0. A residual stack adds roads between layers, not between frames: it should reach no
+# The usual story ends there: gates cure the vanishing gradient. **Prediction** for freshly initialised networks over 100 frames: with PyTorch's initialisation, $z_t$ is near one half, so the GRU's road is
+# about as short as the RNN's, and only a gate that is *open* (a large bias $b_h^z$) reaches frame 0. A residual stack adds roads between layers, not between frames: it should reach no
 # further than its layers do. **Refuted** if the default GRU keeps a thousandth of its gradient over 50 frames, if the open gate keeps less than a hundredth over 99, or if the residual stack reaches much further back than the single GRU.
 
 
@@ -353,13 +396,15 @@ nets = {
     "residual GRU, 4 layers": ResidualGRU(128, 128, depth=4),
     "GRU, update gate open": opened(nn.GRU(128, 128, batch_first=True)),
 }
+
+# %%
 far = {name: reach(net.double(), noise) for name, net in nets.items()}
 for name, size in far.items():
     print(
         f"{name:23s} left after 10 frames {size[-11]:.0e}, 50: {size[-51]:.0e}, 99: {size[0]:.0e}"
     )
 
-# %% mystnb={"figure": {"name": "fig-08-gradient", "caption": "Gradient of the last state at earlier frames, before training (logarithmic). The default GRU forgets about as fast as a plain RNN, and so does a residual stack: its shortcuts run between layers. A gate that starts open keeps the road to frame 0."}, "image": {"alt": "Four curves over the number of frames back. RNN, GRU and residual GRU fall steeply to tiny values within some dozens of frames; the open gate's curve falls slowly and stays far above"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-gradient", "caption": "Gradient of the last state at earlier frames, before training (logarithmic). The default GRU forgets about as fast as a plain RNN, and so does a residual stack: its shortcuts run between layers. A gate that starts open keeps the road to frame 0."}, "image": {"alt": "Four curves over the number of frames back. RNN, GRU and residual GRU fall steeply to tiny values within some dozens of frames; the open gate's curve falls slowly and stays far above"}}
 fig, ax = plt.subplots(figsize=(7, 2.8))
 for name, size in far.items():
     ax.semilogy(range(100), size.flip(0), label=name)
@@ -379,7 +424,7 @@ assert rate["residual GRU, 4 layers"] < rate["GRU, update gate open"] - 0.1
 #
 # GRU layers can be stacked, each reading the states of the one below. Chapter 4's lesson on depth holds here too: give each layer a shortcut, and a normalised copy to read {cite}`he2016resnet,ba2016layernorm`,
 #
-# $$x \leftarrow x + \mathrm{GRU}_l\big(\mathrm{LN}_l(x)\big).$$
+# $$x \leftarrow x + \operatorname{GRU}_l\big(\operatorname{norm}_l(x)\big), \qquad l = 1, \dots, L.$$
 #
 # Without shortcut and norm it must be PyTorch's own stack:
 
@@ -393,7 +438,7 @@ torch.testing.assert_close(plain(x), reference(x))
 residual, x = ResidualGRU(6, 6, 2), torch.randn(2, 9, 6)
 by_hand = x
 for norm, layer in zip(residual.norms, residual.layers, strict=True):
-    by_hand = by_hand + layer(norm(by_hand))[0]  # (B, T, H)
+    by_hand = by_hand + layer(norm(by_hand))[0]  # (B, T, D)
 torch.testing.assert_close(residual(x)[0], by_hand)
 
 # %% [markdown]
@@ -433,22 +478,23 @@ assert len(refusals) == 2
 # %% [markdown]
 # The repair is the fold of chapter 4: time goes into the batch for the convolution and comes back for the GRU. What it costs at full size can be read off a tensor that holds no numbers:
 
+
 # %% tags=["nbval-check-output"]
+def stage(narrow, wide):
+    """The article's convolution, ReLU and pooling."""
+    return nn.Sequential(nn.Conv2d(narrow, wide, 3), nn.ReLU(), nn.MaxPool2d(2))
+
+
 with torch.device("meta"):  # shapes without memory
-    image = nn.Sequential(
-        nn.Conv2d(3, 32, 3),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-    )
+    image = nn.Sequential(stage(3, 32), stage(32, 64))
     maps = image(torch.empty(100, 3, 224, 224))  # one clip, folded: (1·T, 64, 54, 54)
     vectors = maps.flatten(1)[None]  # (1, T, 64·54·54)
     flat, pooled = nn.GRU(vectors.shape[-1], 128), nn.GRU(64 * 4 * 4, 128)
 print(tuple(maps.shape), "->", tuple(vectors.shape))
 print(f"GRU on flattened maps: {training.parameters(flat) / 1e6:.0f} million weights")
 print(f"GRU on a 4 × 4 grid:   {training.parameters(pooled) / 1e6:.1f} million")
+
+# %% tags=["hide-input"]
 ledger.claim(
     "C2",
     "corrected",  # a correction of fact: the two refusals above are its check
@@ -503,16 +549,13 @@ assert features[0][0].shape[1:] == (8, 64)
 def learn(data, seed, gru=None, lr=4e-3, epochs=sizes.epochs, shortcut=True, **options):
     """Train SoraGRU on ready features; return it and its last training loss."""
     torch.manual_seed(seed)
-    model = SoraGRU(
-        12, **{"dim": 64, "depth": 1, "frames": nn.Identity(), "center": False, **options}
-    )
+    options = dict(dim=64, depth=1, frames=nn.Identity(), center=False) | options
+    model = SoraGRU(12, **options)
     model.gru = gru or model.gru
-    if not shortcut:
-        model.gru.residual = False  # keeps the norms and drops the sum
+    model.gru.residual = shortcut and getattr(model.gru, "residual", False)  # keeps the norms
     sets = (TensorDataset(*part) for part in data[:2])
-    history = training.fit(
-        model, *sets, epochs=epochs, lr=lr, batch_size=64, seed=seed, progress=False
-    )
+    how = dict(epochs=epochs, lr=lr, batch_size=64, seed=seed, progress=False)
+    history = training.fit(model, *sets, **how)
     return model.cpu(), history.train_loss[-1]
 
 
@@ -595,6 +638,8 @@ slow = motion.MotionSpec(level=1, frames=100)
 drawn = [motion.render(slow, "test", i) for i in range(sizes.long)]
 long = to_clip(np.stack([raw for raw, _ in drawn]))  # (12, 100, 3, 32, 32)
 long_labels = torch.tensor([truth["label"] for _, truth in drawn])
+
+# %% tags=["nbval-check-output"]
 live = pooled["last"][0]
 live.frames, live.center = net, "causal"  # pixels in, minus the mean of the frames so far
 live.eval()
@@ -607,6 +652,8 @@ with torch.no_grad():
     batch = live.head(
         live.norm(live.gru(net(moved(long)))[0])
     )  # all prefixes at once: (B, 100, 12)
+
+# %% tags=["nbval-check-output"]
 torch.testing.assert_close(answers, batch, rtol=1e-3, atol=1e-3)
 torch.testing.assert_close(answers[:, 40], live(long[:, :41]), rtol=1e-3, atol=1e-3)
 assert sorted(long_labels.tolist()[:12]) == list(range(12))
@@ -622,7 +669,7 @@ for model in (pooled["mean"][0], pooled["attention"][0]):  # the running pools, 
         if t % 33 == 0:
             torch.testing.assert_close(logits, model(ready[:, : t + 1]), rtol=1e-4, atol=1e-4)
 
-# %% mystnb={"figure": {"name": "fig-08-stream", "caption": "The running answer on a slow clip of 100 frames: share given to its true class and to the twin. Trained on eight frames, the network answers after every one of the hundred."}, "image": {"alt": "Six small panels with two curves each over 100 frames, the share of the true class and of its twin"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-stream", "caption": "The running answer on a slow clip of 100 frames: share given to its true class and to the twin. Trained on eight frames, the network answers after every one of the hundred."}, "image": {"alt": "Six small panels with two curves each over 100 frames, the share of the true class and of its twin"}}
 shares = answers.softmax(-1)
 fig, axes = plt.subplots(2, 3, figsize=(8, 3.2), sharex=True, sharey=True)
 for ax, i in zip(axes.flat, range(1, 12, 2), strict=True):
@@ -716,35 +763,33 @@ def study(make, data, epochs, seeds):
     tried = {lr: validation(make(100, lr=lr, epochs=epochs)[0], data) for lr in RATES}
     lr = max(tried, key=tried.get)
     runs = [make(seed, lr=lr, epochs=epochs) for seed in seeds]
+    row = dict(updates=epochs * (len(data[0][1]) // 64), lr=lr, tuning=list(tried.values()))
+    row |= dict(edge=lr in (min(RATES), max(RATES)), training_loss=[loss for _, loss in runs])
+    row["validation"] = [validation(model, data) for model, _ in runs]
     found = [score(model, data) for model, _ in runs]
-    return dict(
-        updates=epochs * (len(data[0][1]) // 64),
-        lr=lr,
-        edge=lr in (min(RATES), max(RATES)),
-        tuning=list(tried.values()),
-        training_loss=[loss for _, loss in runs],
-        validation=[validation(model, data) for model, _ in runs],
-        overall=[s["overall"] for s in found],
-        within=[s["within"] for s in found],
-    )
+    return row | {key: [s[key] for s in found] for key in ("overall", "within")}
+
+
+# %% tags=["protocol"]
+def rows_of(ready, small):
+    """Every arm and every trained ruler: how to make it, and the data it reads."""
+    rows = {name: (partial(learn, ready, **options), ready) for name, options in ARMS.items()}
+    rows["linear, side by side"] = (partial(ruler, ready), ready)
+    rows["GRU on 8 × 8 pixels"] = (partial(learn, small, dim=192), small)
+    rows["linear on 8 × 8 pixels"] = (partial(ruler, small), small)
+    return rows
 
 
 # %% tags=["protocol"]
 def record():
     """The whole experiment: every arm and ruler at both budgets; pixels of the nearest clip."""
-    data, seeds = splits(2, 2400), range(3)
+    data, seeds, numbers = splits(2, 2400), range(3), {}
     blind, _, ready = frozen(data)
-    small = shrunk(data)
-    rows = {name: (partial(learn, ready, **options), ready) for name, options in ARMS.items()}
-    rows["linear, side by side"] = (partial(ruler, ready), ready)
-    rows["GRU on 8 × 8 pixels"] = (partial(learn, small, dim=192), small)
-    rows["linear on 8 × 8 pixels"] = (partial(ruler, small), small)
+    rows = rows_of(ready, shrunk(data))
+    for budget, epochs in BUDGETS.items():
+        numbers[budget] = {name: study(*row, epochs, seeds) for name, row in rows.items()}
     near = [(moved(x).flatten(1), y) for x, y in data]
     votes = evaluation.knn_scores(near[0][0], near[0][1], near[2][0], classes=12, k=1)
-    numbers = {
-        budget: {name: study(*row, epochs, seeds) for name, row in rows.items()}
-        for budget, epochs in BUDGETS.items()
-    }
     numbers["nearest pixels"] = evaluation.pair_scores(votes, near[2][1])
     return list(seeds), numbers | {"order-blind": blind}
 
@@ -816,6 +861,8 @@ chosen = max(residual, key=lambda name: mean(many[name]["validation"]))
 together = np.array(many[chosen]["overall"])
 rulers = {name: row["overall"] for name, row in many.items() if name not in ARMS}
 rulers |= {name: [numbers[name]["overall"]] * 3 for name in ("nearest pixels", "order-blind")}
+
+# %%
 ahead = {}
 for name, scores in rulers.items():
     lead = together - np.array(scores)
@@ -870,6 +917,8 @@ trials = {
     "SVM": [SVC(C=c) for c in (0.3, 1.0, 3.0, 10.0)],
     "decision tree": [DecisionTreeClassifier(max_depth=d, random_state=0) for d in (4, 8, 12, 16)],
 }
+
+# %%
 heads = {"linear (its own)": training.predict(network, hard_features[2][0]).argmax(1).numpy()}
 for name, models in trials.items():
     fitted = [m.fit(vectors[0], labels[0]) for m in models]
@@ -884,6 +933,8 @@ for name, answer in heads.items():
     )
     table[name] = dict(accuracy=(answer == labels[2]).mean(), precision=p, recall=r, f1=f1)
     print(f"{name:17s}", *(f"{key} {value:.2f}  " for key, value in table[name].items()))
+
+# %%
 hits = {name: row["accuracy"] for name, row in table.items()}
 print(
     "SVM prediction", "holds" if abs(hits["SVM"] - hits["linear (its own)"]) <= 0.03 else "REFUTED"
@@ -904,6 +955,8 @@ print(
     )
 )
 assert abs(table["SVM"]["recall"] - table["SVM"]["accuracy"]) < 1e-9
+
+# %% tags=["hide-input"]
 ledger.claim(
     "C6",
     "holds" if max(abs(hits[h] - hits["linear (its own)"]) for h in hits) < 0.05 else "partly",
@@ -913,7 +966,7 @@ ledger.claim(
     f"/ {table['decision tree']['f1']:.2f}.",
 )
 
-# %% mystnb={"figure": {"name": "fig-08-heads", "caption": "F1 of each class with three heads on the same frozen vectors. The SVM follows the linear head; the tree lies below both in most classes."}, "image": {"alt": "Twelve groups of three dots: linear and SVM close together, the tree mostly lower"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-heads", "caption": "F1 of each class with three heads on the same frozen vectors. The SVM follows the linear head; the tree lies below both in most classes."}, "image": {"alt": "Twelve groups of three dots: linear and SVM close together, the tree mostly lower"}}
 fig, ax = plt.subplots(figsize=(7.5, 2.6))
 for name, answer in heads.items():
     per_class = precision_recall_fscore_support(labels[2], answer, zero_division=0)[2]
@@ -929,7 +982,7 @@ _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
 #
 # $$h_t = (1 - z_t)\cdot o_t + z_t\cdot r_t\cdot o_t ,$$
 #
-# where $o_t$, "the output gate", has weights $W_o$ and a bias $b_o$ but no equation. The kindest reading is a third gate, $o_t = \sigma(W_o[h_{t-1}, x_t] + b_o)$. Compare the last line with the GRU's:
+# where $o_t$, "the output gate", has weights and a bias but no equation. The kindest reading is a third gate, a sigmoid of frame and state like the other two. Compare the last line with the GRU's:
 # there is no candidate, and **no $h_{t-1}$**. Factor it: $h_t = o_t \odot \big(1 - z_t(1 - r_t)\big)$. The past enters only through the three sigmoids.
 
 
@@ -944,7 +997,7 @@ class Printed(nn.Module):
 
     def cell(self, x, h):
         w, u, b, c = self.weights
-        r, z, o = torch.sigmoid(x @ w.T + b + h @ u.T + c).chunk(3, -1)  # (B, 3H) -> 3 × (B, H)
+        r, z, o = torch.sigmoid(x @ w.T + b + h @ u.T + c).chunk(3, -1)  # (B, 3D) -> 3 × (B, D)
         return z * h + (1 - z) * o if self.carry else (1 - z) * o + z * r * o
 
     def forward(self, x, lengths=None):
@@ -969,28 +1022,32 @@ learns = min(short["printed"]) > 0.7
 print("prediction 1", "holds" if learns else "REFUTED")
 
 # %% [markdown]
-# Training looks fine. Loss falls, accuracy is far above chance, a reviewer who looks at the score sees nothing. Now the holding test: a number at step 0 with a flag, noise afterwards, and the number is asked for at the end.
+# Training looks fine. Loss falls, accuracy is far above chance, a reviewer who looks at the score sees nothing. Now the holding test: a number at step 0 with a mark, noise afterwards, and the number is asked for at the end.
+
+
+# %%
+def marked(count, wait, generator):
+    """Numbers from −1 to 1 (count, wait + 1, 2), the first of them marked."""
+    x = torch.zeros(count, wait + 1, 2)
+    x[:, :, 0] = torch.rand(count, wait + 1, generator=generator) * 2 - 1
+    x[:, 0, 1] = 1.0  # the mark: this one
+    return x
 
 
 # %%
 def hold(net, wait, seed, steps=sizes.steps):
     """Train to report a number seen `wait` steps ago; return the explained share of its variance."""
-    draw = torch.Generator().manual_seed(seed)
-    readout = nn.Linear(16, 1)
+    readout, draws = nn.Linear(16, 1), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam([*net.parameters(), *readout.parameters()], 1e-2)
     for step in range(steps + 1):
-        count = 64 if step < steps else 2000  # the last batch is the test
-        x = torch.zeros(count, wait + 1, 2)
-        x[:, :, 0] = torch.rand(count, wait + 1, generator=draw) * 2 - 1
-        x[:, 0, 1] = 1.0  # the flag: this one
+        x = marked(64 if step < steps else 2000, wait, draws)  # the last batch is the test
         answer, value = readout(net(x)[0][:, -1])[:, 0], x[:, 0, 0]
         loss = (answer - value).square().mean()
-        if step == steps:
-            return 1 - loss.item() / value.var().item()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
+    return 1 - loss.item() / value.var().item()
 
 
 # %%
@@ -1005,8 +1062,12 @@ for name, make in makers.items():
         for seed in range(sizes.seeds):
             torch.manual_seed(seed)
             held_share.setdefault((name, wait), []).append(hold(make(), wait, seed))
+
+# %%
 for (name, wait), shares in held_share.items():
     print(f"{name:24s} after {wait} steps", *(f"{s:.2f}" for s in shares))
+
+# %%
 torch.manual_seed(0)
 longer = hold(Printed(2, 16), 8, 0, steps=5 * sizes.steps)
 print(f"printed, after 8 steps, five times the updates: {longer:.2f}")
@@ -1018,7 +1079,7 @@ assert (
     min(held_share["printed", 1]) > 0.9
 )  # the control: what the network can do, this training finds
 
-# %% mystnb={"figure": {"name": "fig-08-hold", "caption": "Share of a number's variance that is still there after a wait, a dot per seed. The printed recurrence knows it one step later and did not learn to keep it for eight; with the old state put back into the last line it holds, candidate or no candidate."}, "image": {"alt": "Four rows: GRU and carried state after eight steps near one, printed after one step near one, after eight at zero"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-hold", "caption": "Share of a number's variance that is still there after a wait, a dot per seed. The printed recurrence knows it one step later and did not learn to keep it for eight; with the old state put back into the last line it holds, candidate or no candidate."}, "image": {"alt": "Four rows: GRU and carried state after eight steps near one, printed after one step near one, after eight at zero"}}
 fig, ax = plt.subplots(figsize=(6.5, 2.6))
 named = {f"{name}, wait {wait}": shares for (name, wait), shares in held_share.items()}
 for row, shares in enumerate(named.values()):
@@ -1029,11 +1090,14 @@ ax.invert_yaxis()
 # %% [markdown]
 # ### Did not, or cannot?
 #
-# Two hundred updates that fail prove nothing about what a network *can* do. So build it by hand. With the update gate shut ($z\approx 0$) the printed line is $h = o$: one sigmoid of a weighted sum of the frame and the old state. Three such units, for an input (value $v$, flag $f$):
+# Two hundred updates that fail prove nothing about what a network *can* do. So build it by hand. With the update gate shut ($z_t\approx 0$) the printed line is $h_t = o_t$: one sigmoid of a weighted sum of the frame and the old state. Three such units, *catch*, *flag* and *hold*, each with its old value marked by $t-1$:
 #
-# $$A = \sigma(0.4\,v + 40 f - 40),\qquad F = \sigma(40 f - 20),\qquad B' = \sigma(4B + 2A - F - 2).$$
+# $$\begin{aligned}
+# \text{catch}_t &= \operatorname{sigmoid}(0.4\,\text{value}_t + 40\,\text{mark}_t - 40), \qquad \text{flag}_t = \operatorname{sigmoid}(40\,\text{mark}_t - 20),\\
+# \text{hold}_t &= \operatorname{sigmoid}(4\,\text{hold}_{t-1} + 2\,\text{catch}_{t-1} - \text{flag}_{t-1} - 2).
+# \end{aligned}$$
 #
-# $A$ is $\sigma(0.4 v)$ at the flag and zero afterwards, $F$ copies the flag. One step later $B$ takes the value in. From then on $B' = \sigma(4B - 2)$, and the slope of that map at $B=\tfrac12$ is $4\cdot\tfrac14 = 1$: what lies near one half neither grows nor shrinks.
+# *Catch* is $\operatorname{sigmoid}(0.4\,\text{value})$ at the mark and zero afterwards, *flag* copies the mark. One step later *hold* takes the value in. From then on $\text{hold}_t = \operatorname{sigmoid}(4\,\text{hold}_{t-1} - 2)$, and the slope of that map at $\tfrac12$ is $4\cdot\tfrac14 = 1$: what lies near one half neither grows nor shrinks.
 
 
 # %%
@@ -1045,25 +1109,23 @@ def by_hand():
         for tensor in (w, u, b, c):
             tensor.zero_()
         b[3:6] = -40.0  # update gates shut
-        w[6], b[6] = torch.tensor([0.4, 40.0]), -40.0  # A
-        w[7], b[7] = torch.tensor([0.0, 40.0]), -20.0  # F
-        u[8], b[8] = torch.tensor([2.0, -1.0, 4.0]), -2.0  # B reads A, F and itself
+        w[6], b[6] = torch.tensor([0.4, 40.0]), -40.0  # catch
+        w[7], b[7] = torch.tensor([0.0, 40.0]), -20.0  # flag
+        u[8], b[8] = torch.tensor([2.0, -1.0, 4.0]), -2.0  # hold reads all three
     return net
 
 
 # %% tags=["nbval-check-output"]
 held = {}
 for wait in (8, 50):
-    x = torch.zeros(2000, wait + 1, 2).double()
-    x[..., 0] = torch.rand(2000, wait + 1, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    x[:, 0, 1] = 1.0
+    x = marked(2000, wait, torch.Generator().manual_seed(0)).double()
     with torch.no_grad():
         b = by_hand().double()(x)[0][:, -1, 2]  # (N, T, 3) -> (N)
     held[wait] = torch.corrcoef(torch.stack([b, x[:, 0, 0]]))[0, 1].item() ** 2
     print(f"by hand, after {wait} steps of noise: {held[wait]:.2f} of the variance")
 assert held[8] > 0.98
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-neutral", "caption": "Why three printed units can hold a number: the map B' = σ(4B − 2) touches the diagonal at one half with slope 1, so a value near it hardly moves (dots: 0.58, and where it is after eight steps). A GRU with its gate open lies on the diagonal everywhere."}, "image": {"alt": "A sigmoid curve that touches the diagonal at one half, with two dots close together near the middle"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-neutral", "caption": "Why three printed units can hold a number: the map of hold, sigmoid(4 hold − 2), touches the diagonal at one half with slope 1, so a value near it hardly moves (dots: 0.58, and where it is after eight steps). A GRU with its gate open lies on the diagonal everywhere."}, "image": {"alt": "A sigmoid curve that touches the diagonal at one half, with two dots close together near the middle"}}
 fig, ax = plt.subplots(figsize=(3.4, 3.2))
 grid = torch.linspace(0, 1, 101)
 path = [torch.tensor(0.58)]
@@ -1074,7 +1136,7 @@ ax.plot(grid, grid, "--", color=plots.GRAY, label="GRU, gate open")
 ax.plot([path[0], path[-1]], [path[1], torch.sigmoid(4 * path[-1] - 2)], "o", color=plots.ORANGE)
 ax.annotate(f"{path[0]:.2f}", (path[0], path[1]), xytext=(6, 2), textcoords="offset points")
 ax.annotate(f"{path[-1]:.2f}", (path[-1], path[-1]), xytext=(4, -12), textcoords="offset points")
-ax.set(xlabel="B", ylabel="B'", aspect="equal")
+ax.set(xlabel="hold, before", ylabel="hold, after", aspect="equal")
 _ = ax.legend(fontsize=7)
 
 # %% [markdown]
@@ -1100,6 +1162,8 @@ assert kept["GRU"] < 1e-6 > kept["printed, state carried"] and kept["printed"] >
 reaches = reach(Printed(128, 128).double(), noise)
 print(f"printed: gradient left after 10 frames {reaches[-11]:.0e}, 50: {reaches[-51]:.0e}")
 assert reaches[-11] < far["GRU"][-11]
+
+# %% tags=["hide-input"]
 ledger.claim(
     "C1",
     "refuted" if kept["printed"] > 0.1 and kept["GRU"] < 1e-6 else "holds",
@@ -1134,6 +1198,8 @@ y = hard_features[2][1]
 ceiling = max(((y == a) | (y == b)).float().mean().item() for a in range(12) for b in range(a))
 print(f"best accuracy of any yes-or-no answer on twelve balanced classes: {ceiling:.2f}")
 assert losses == sorted(losses, reverse=True) and losses[-1] < -1000
+
+# %% tags=["hide-input"]
 ledger.claim(
     "C3",
     "corrected",  # a correction of fact: the assertion above is its check
@@ -1174,7 +1240,7 @@ ledger.claim(
 #
 # 1. Averaging frames is order-blind. Why is averaging GRU states not?
 # 2. Residual shortcuts help deep stacks. Why do they not lengthen the memory over time?
-# 3. Article C's cell with $z=1$ and $r=1$ gives $h_t=o_t$. Why is that not "keeping"?
+# 3. Article C's cell with $z_t=1$ and $r_t=1$ gives $h_t=o_t$. Why is that not "keeping"?
 #
 # ```{admonition} Answers
 # :class: dropdown
@@ -1187,22 +1253,22 @@ ledger.claim(
 #
 # ```{exercise} Warm-up: half-life
 # :label: ex-08-half
-# A leaky average keeps $a$. After how many frames is a frame's weight halved? Which $a$ gives a half-life of 50 frames?
+# A leaky average keeps $m$. After how many frames is a frame's weight halved? Which $m$ gives a half-life of 50 frames?
 # ```
 #
 # ```{solution} ex-08-half
 # :class: dropdown
-# $a^k = \tfrac12$ gives $k = \ln 2 / (-\ln a)$. For $k = 50$: $a = 2^{-1/50}$, about `0.986`; the update gate's bias that gives it is $\ln\frac{a}{1-a}$, a little above 4.
+# $m^i = \tfrac12$ gives $i = \ln 2 / (-\ln m)$. For $i = 50$: $m = 2^{-1/50}$, about `0.986`; the update gate's bias that gives it is $\ln\frac{m}{1-m}$, a little above 4.
 # ```
 #
 # ```{exercise} Warm-up: one reset
 # :label: ex-08-reset
-# Set the candidate's rows of $U$ to a permutation matrix and $c_n = 0$. How must $r$ be permuted for Cho's and PyTorch's form to agree?
+# Set $W_h^n$ to a permutation matrix $\Pi$ and $b_h^n = 0$. How must $r_t$ be permuted for Cho's and PyTorch's form to agree?
 # ```
 #
 # ```{solution} ex-08-reset
 # :class: dropdown
-# $P(r \odot h) = (Pr) \odot (Ph)$. So PyTorch's form with the reset gate's rows permuted by $P$ equals Cho's. For a full matrix no such trick exists.
+# $\Pi(r \odot h) = (\Pi r) \odot (\Pi h)$. So PyTorch's form with the reset gate's rows permuted by $\Pi$ equals Cho's. For a full matrix no such trick exists.
 # ```
 #
 # ```{exercise} Build: both ways
@@ -1218,13 +1284,13 @@ ledger.claim(
 #
 # ```{exercise} Build: a gate with a memory
 # :label: ex-08-chrono
-# Start a GRU's update bias at $\ln(u)$ with $u$ uniform in $[1, T]$ for each unit. Tests to pass: `hold` at a wait of 60 steps explains more than nine tenths; `reach` at 99 frames
+# Start a GRU's update bias at the logarithm of a number drawn from 1 to $T$, another for each unit. Tests to pass: `hold` at a wait of 60 steps explains more than nine tenths; `reach` at 99 frames
 # lies above the default's. Does it cost anything at a wait of 1?
 # ```
 #
 # ```{hint}
 # :class: dropdown
-# `bias_hh_l0` holds reset, update, candidate in this order: `layer.bias_hh_l0[H : 2 * H] = torch.log(u)`. With $z=\sigma(\ln u) = u/(1+u)$ a unit keeps for about $u$ steps.
+# `bias_hh_l0` holds reset, update, candidate in this order: `layer.bias_hh_l0[D : 2 * D] = torch.log(drawn)`. The gate is then drawn/(1 + drawn), and the unit keeps for about `drawn` steps.
 # ```
 #
 # ```{exercise} Explore: which half of the recipe
