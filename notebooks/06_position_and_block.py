@@ -1405,7 +1405,7 @@ assert (
 #
 # ```{exercise} Build: a code by distance
 # :label: ex-06-bias
-# Write an attention layer whose scores get a term $-\lambda\,|t-u|$ with a fixed slope $\lambda$ a head {cite}`press2022alibi`. Tests to pass: scores of equal queries and keys are constant along diagonals;
+# Write an attention layer whose scores get a term $-\text{slope}\cdot|t-u|$ with a fixed slope for each head {cite}`press2022alibi`. Tests to pass: scores of equal queries and keys are constant along diagonals;
 # the layer runs at any length. Then show by `torch.testing.assert_close` that a model with it is still blind to *reversal* after a mean, and repair that.
 # ```
 #

@@ -60,6 +60,7 @@ EIGHT = [
 ]  # eight of sixteen frames; reversal keeps the choice (chapter 3)
 
 
+# %% tags=["hide-input", "protocol"]
 def splits(level, clips):
     """Clips (N, 8, 3, 32, 32) and labels of the three splits; the test clips once more in reverse."""
     spec = motion.MotionSpec(level=level, train=max(2400, clips))
