@@ -48,16 +48,8 @@ sizes = settings(
     T1=dict(easy=2400, seeds=5, steps=1000, long=120),
     T2=dict(easy=24_000),
 )
-EIGHT = [
-    0,
-    2,
-    4,
-    6,
-    9,
-    11,
-    13,
-    15,
-]  # eight of sixteen frames; reversal keeps the choice (chapter 3)
+# Eight of sixteen frames; reversal keeps the choice (chapter 3).
+EIGHT = [0, 2, 4, 6, 9, 11, 13, 15]
 
 
 # %% tags=["hide-input", "protocol"]

@@ -647,7 +647,7 @@ for name, points in curves.items():
     print(f"{name:14s}", ", ".join(f"{bits:.0f} bits {score:.1f} dB" for bits, score in points))
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-10-rate", "caption": "Rate against distortion; up and left is better. Below the codec's cheapest file the codes have the field to themselves. Give H.264 a few thousand bits and it leaves both behind, for their error has a floor that no rate can lower."}, "image": {"alt": "Decibels against bits a clip on a logarithmic axis. Two curves at the left rise and flatten at twenty-one and twenty-four decibels; the H.264 curve at the right rises steeply past them"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-10-rate", "caption": "Rate against distortion; up and left is better. Below the codec's cheapest file the codes have the field to themselves. Give H.264 a few thousand bits and it leaves both behind, for their error has a floor that no rate can lower."}, "image": {"alt": "Decibels against bits a clip on a logarithmic axis. Two curves at the left rise and flatten below twenty-four decibels; the H.264 curve at the right rises steeply past them"}}
 fig, ax = plt.subplots(figsize=(6.5, 3.2))
 for (name, points), marker in zip(curves.items(), "os^", strict=True):
     ax.semilogx(*zip(*points, strict=True), marker + "-", label=name)
@@ -720,7 +720,7 @@ more = min(probes["trained encoder"]) - probes["64 components"][0]
 print(f"worst trained seed minus components: {more:+.2f};", "holds" if more >= 0.03 else "REFUTED")
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-10-probe", "caption": "Accuracy of a linear probe on 64 numbers, level 1, for an encoder made of random directions, the trained one, and the components."}, "image": {"alt": "Three rows of dots with intervals: the random encoder around seven tenths, the trained encoder and the components near nine tenths"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-10-probe", "caption": "Accuracy of a linear probe on 64 numbers, level 1, for an encoder made of random directions, the trained one, and the components."}, "image": {"alt": "Three rows of dots with intervals, between a quarter and a third: the random encoder lowest, the trained encoder level with the components"}}
 _ = plots.intervals(probes, "test accuracy of a linear probe", chance=1 / 12)
 
 # %% [markdown]
