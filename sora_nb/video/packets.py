@@ -17,11 +17,21 @@ from pathlib import Path
 
 import av
 
-from sora_nb.video.errors import FAILURES, RECODE, MisledError, VideoReadError, damaged, regular
+from sora_nb.video.errors import (
+    FAILURES,
+    RECODE,
+    MisledError,
+    VideoReadError,
+    damaged,
+    heed,
+    listening,
+    regular,
+)
 from sora_nb.video.index import NEVER, WHOLE, Index, Indices, Lesson, predict
 
 STRICT = {"err_detect": "explode+crccheck+buffer+bitstream"}  # report damage instead of concealing it
 STUFFED = {"mpeg1video", "mpeg2video"}  # to these, "bitstream" would call zeros before a start code damage
+THREADED = {"av1", "h264", "hevc", "vp9"}  # these may decode in threads: they fail where they complain
 KEEP_BYTES = 8 << 20  # up to this many bytes of packets stay in memory between the two passes
 MP4, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 GENERATE = av.container.Flags.gen_pts.value  # make up a time stamp where a packet has none: not wanted
@@ -65,7 +75,9 @@ class PacketFile:
         self._name = (self._absolute, status.st_size, status.st_mtime_ns)
         self.index = _indices.get(self._name)
         if self.index is None:
-            self.index = self._read_index()
+            with listening() as log:
+                self.index = self._read_index()
+            heed(self.path, log)
             if self.index.sure and not self._holds_fields():
                 _indices.put(self._name, self.index)
             else:
@@ -77,14 +89,22 @@ class PacketFile:
             self.close()
         status = regular(self.path)
         self._process = os.getpid()
-        self._container = container = av.open(self._absolute, metadata_errors="replace")
+        with listening() as log:
+            self._container = container = av.open(self._absolute, metadata_errors="replace")
         container.flags &= ~GENERATE
+        kind = (
+            container.format.name
+        )  # of all that has been looked at, only what the container says concerns the video
+        heed(
+            self.path, [entry for entry in log if entry[1] == kind != MP4]
+        )  # whose tables may err on other tracks
         self._stream = self._choose(container.streams.video)
         context = self._stream.codec_context
         context.options = STRICT
         if context.codec.canonical_name in STUFFED:
             context.options = {name: value.replace("+bitstream", "") for name, value in STRICT.items()}
-        many = context.width * context.height >= 1 << 18 and parent_process() is None  # no mutate: speed only
+        many = context.codec.canonical_name in THREADED and context.width * context.height >= 1 << 18
+        many = many and parent_process() is None  # no mutate: speed only
         context.thread_type = "AUTO" if many else "NONE"
         context.thread_count = min(4, os.cpu_count() or 1) if many else 1
         self._place, self._fed, self._cut = NOWHERE, 0, False  # nothing to go on from
@@ -93,14 +113,24 @@ class PacketFile:
 
     def _choose(self, tracks: tuple[av.VideoStream, ...]) -> av.VideoStream:
         """The track with the largest picture, the first of equals; one marked as default gets a bonus, as in FFmpeg."""
-        tracks = [(s, s.disposition.value) for s in tracks]
-        tracks = [(s, mark) for s, mark in tracks if not mark & ATTACHED]
-        if not tracks or self._container.format.name == "tty":  # which draws any text file as a video
-            raise VideoReadError(self.path, "it holds no video", "choose a file with a video track")
-        known = [(s.codec_context, s, mark) for s, mark in tracks if s.codec_context is not None]
-        if not known:
-            raise VideoReadError(self.path, "no decoder here knows its codec", "re-encode it as H.264")
-        return max(known, key=lambda k: k[0].width * k[0].height + 5_000_000 * bool(k[2] & DEFAULT))[1]
+        best, reason, most = None, "it holds no video", -1
+        for track in tracks:
+            mark, context = track.disposition.value, track.codec_context
+            if (
+                mark & ATTACHED or self._container.format.name == "tty"
+            ):  # which draws any text file as a video
+                continue
+            if context is None:
+                reason = "no decoder here knows its codec"
+                continue
+            score = context.width * context.height + (5_000_000 if mark & DEFAULT else 0)
+            if score > most:
+                best, most = track, score
+        if best is None:
+            raise VideoReadError(
+                self.path, reason, "choose a file with a video track, or re-encode it as H.264"
+            )
+        return best
 
     def _read_index(self) -> Index:
         self._fresh = False
@@ -188,13 +218,12 @@ class PacketFile:
         before, lesson = self.index, Lesson(self.index, self.codec)
         packets = self._start(0, True)
         try:
-            for packet in chain(packets, [None]):
-                for frame in self.stream.codec_context.decode(packet):
-                    if frame.is_corrupt or not lesson:
-                        self._check(frame)
-                    if frame.pts is None:
-                        raise VideoReadError(self.path, "its frames cannot be told apart", RECODE)
-                    lesson.learn(frame)
+            with listening() as log:
+                for packet in chain(packets, [None]):
+                    for frame in self.stream.codec_context.decode(packet):
+                        self._check(frame, not lesson)
+                        lesson.learn(frame)
+            heed(self.path, log)
         except BaseException:
             self._packets = None  # some of them now have another number
             raise
@@ -261,7 +290,7 @@ class PacketFile:
             for frame in decode(None if cut else packet):
                 label = frame.pts
                 if label == entry or frame.is_corrupt:
-                    self._check(frame)
+                    self._check(frame, True)
                 if cut:  # drained before its end, the decoder leaves frames out
                     place = next((i for i in range(place, len(labels)) if labels[i] == label), NOWHERE)
                 if place >= len(labels) or labels[place] != label:
@@ -273,11 +302,15 @@ class PacketFile:
                 return
             self._fed += 1
 
-    def _check(self, frame: av.VideoFrame) -> None:
-        """Refuse a damaged frame, and a first frame that is no key frame."""
+    def _check(self, frame: av.VideoFrame, first: bool) -> None:
+        """Refuse damaged frames, frames without a name, and a first frame that is no key frame."""
         if frame.is_corrupt:
             raise MisledError(self.path, "the decoder reports a damaged frame", RECODE)
-        if not frame.key_frame and self.codec in WHOLE:  # decoders start anywhere, from a gray picture
+        if frame.pts is None:
+            raise VideoReadError(self.path, "its frames cannot be told apart", RECODE)
+        if (
+            first and not frame.key_frame and self.codec in WHOLE
+        ):  # decoders start anywhere, from a gray picture
             raise MisledError(self.path, "it does not start with a key frame", RECODE)
 
     def _number(self, packets: Iterator[av.Packet], first: int) -> Iterator[av.Packet]:
