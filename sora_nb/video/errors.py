@@ -106,10 +106,8 @@ class _Level:
 
 
 _level = _Level()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        after_in_child=_level.__init__
-    )  # where the lock may be held by a thread that is not there
+if hasattr(os, "register_at_fork"):  # a thread that is not in the child may hold the lock
+    os.register_at_fork(after_in_child=_level.__init__)
 
 
 @contextmanager
