@@ -408,7 +408,7 @@ def test_a_decoder_that_swallows_a_frame_is_caught(tmp_path, monkeypatch, decode
     path = make(tmp_path / "a.mp4")
     probe(path)
     monkeypatch.setattr(packets.PacketFile, "stream", property(lambda self: Swallowing(self._stream)))
-    with pytest.raises(VideoReadError, match="packet 38 gives no frame"):
+    with pytest.raises(VideoReadError, match="packet 37 gives no frame"):
         read_video(path, decoder=decoder)
 
 
