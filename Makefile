@@ -23,11 +23,14 @@ apt = { command -v apt-get >/dev/null && $(SUDO) true 2>/dev/null && { $(APT) in
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -y -qq --no-install-recommends
 
+# JupyterLab does not start for root, whom containers and rented machines have, unless it is told to.
+ROOT_TOO := $(if $(filter 0,$(shell id -u)),--allow-root)
+
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --nbval-kernel-startup-timeout=120 \
          --nbval-sanitize-with tests/nbval_sanitize.cfg
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
-.PHONY: help book test test-package test-notebooks test-book lab refresh sync mutate bench designs browser set-up clean
+.PHONY: help book test test-package test-notebooks test-book lab refresh sync mutate bench browser set-up clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -66,7 +69,7 @@ test-book: $(STAMP) browser  ## only the built pages, in Chromium
 	@$(PYTEST) tests/test_book.py
 
 lab: $(STAMP)  ## open JupyterLab on chapter 01
-	@$(BIN)/jupyter lab $(firstword $(wildcard notebooks/01_*.ipynb) notebooks)
+	@$(BIN)/jupyter lab $(ROOT_TOO) --ServerApp.root_dir=. $(firstword $(wildcard notebooks/01_*.ipynb) notebooks)
 
 refresh: $(STAMP)  ## run chapters into their committed pairs (make refresh CHAPTERS="02 03"; all by default)
 	@$(BIN)/python scripts/chapters.py refresh $(CHAPTERS)
@@ -80,9 +83,6 @@ mutate: $(STAMP)  ## break lines of the package one at a time and require red te
 bench: $(STAMP)  ## the side-by-side benchmarks; installs the peers they are compared with
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[bench]'
 	@set -e; for script in scripts/benchmark_*.py; do $(BIN)/python $$script; done
-
-designs: $(STAMP)  ## the runs of chapter 13 over all designs and seeds, into its receipt (resumable; SORA_NB_TIER)
-	@$(BIN)/python scripts/five_designs.py --jobs $(JOBS)
 
 clean:  ## remove what was built; generated data and .venv stay
 	rm -rf build book/_build .pytest_cache .ruff_cache .hypothesis

@@ -107,15 +107,15 @@ def groups(quick: bool) -> dict[str, tuple[tuple[int, ...], dict[str, tuple[nn.M
     cells = {"nn.GRU × 1": (nn.GRU(128, 128, batch_first=True), ""), "gru_cell, scanned": (Scan(128), "")}
     gru = {
         "FrameCNN + nn.GRU": (TorchGRUModel(), ""),
-        "SoraGRU, plain": (SoraGRU(residual=False), ""),
-        "SoraGRU": (SoraGRU(), ""),
-        f"SoraGRU, {BF16}": (SoraGRU(), BF16),
+        "SoraGRU, plain": (SoraGRU(12, residual=False, center=False), ""),
+        "SoraGRU": (SoraGRU(12, center=False), ""),
+        f"SoraGRU, {BF16}": (SoraGRU(12, center=False), BF16),
     }
     fusion = {
         "torch.nn parts": (TorchFusionModel(), ""),
-        "SoraFusion": (SoraFusion(), ""),
-        f"SoraFusion, {LAST}": (SoraFusion(), LAST),
-        f"SoraFusion, {BF16}": (SoraFusion(), BF16),
+        "SoraFusion": (SoraFusion(12, center=False), ""),
+        f"SoraFusion, {LAST}": (SoraFusion(12, center=False), LAST),
+        f"SoraFusion, {BF16}": (SoraFusion(12, center=False), BF16),
     }
     return {
         "gru stack 128": (sequence, stacks),

@@ -97,7 +97,7 @@ def torch_layer(dim, heads, cls=nn.TransformerEncoderLayer):
 
 
 def sora_with_torch_layers():
-    model = SoraTransformer(words=0)
+    model = SoraTransformer(12)
     model.encoder, model.decoder = TorchEncoder(64, 2, 4), TorchDecoder(64, 1, 4, 4)
     return model
 
@@ -136,7 +136,7 @@ def rows(device):
         tokens,
     )
     clips = torch.rand(32 * many, 16, 3, 32, 32)
-    yield "SoraTransformer / same, torch layers", SoraTransformer(words=0), sora_with_torch_layers(), clips
+    yield "SoraTransformer / same, torch layers", SoraTransformer(12), sora_with_torch_layers(), clips
     try:
         vivit, timesformer = hugging_face()
     except ImportError:

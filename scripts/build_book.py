@@ -51,7 +51,7 @@ def check_executed(path: Path) -> None:
         first = "".join(cell["source"]).strip().splitlines()[0]
         if cell.get("execution_count") is None:
             raise BookError(
-                f"{path} has not been executed (code cell {number}, {first!r}); run `make chapters` first."
+                f"{path} has not been executed (code cell {number}, {first!r}); run `make refresh` first."
             )
         failed = [output["ename"] for output in cell["outputs"] if output["output_type"] == "error"]
         if failed:

@@ -39,6 +39,20 @@ OUTPUT_BUDGET = 3_000_000  # bytes of stored outputs a notebook
 CELL_TIMEOUT = 600  # seconds
 WIDGET = "application/vnd.jupyter.widget-view+json"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+FOLDED = {
+    "hide-input",
+    "hide-cell",
+}  # tags: the book folds these cells, and JupyterLab does by `source_hidden`
+# What JupyterLab writes when it saves a pair; any other would change with the first save there.
+FRONT = """\
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+"""
 PROGRESS = re.compile(r"\d+%\|.*\|.*\[.*\]|\d+it \[")
 
 
@@ -54,17 +68,28 @@ def sources(wanted: list[str] = ()) -> list[Path]:
 
 
 def read_source(path: Path) -> nbformat.NotebookNode:
-    """Read a percent script; cells get ids made of their place and text, so that a refresh changes nothing else."""
+    """Read a percent script; cells get ids made of their place and text, so that a refresh changes nothing else.
+
+    What the book folds, JupyterLab folds too: the sources say it once, by a tag.
+    """
     notebook = jupytext.read(path, fmt="py:percent", config=None)
     notebook.metadata.pop("jupytext", None)
-    notebook.metadata.setdefault("kernelspec", {})
-    notebook.metadata.kernelspec.update(
-        display_name="Python 3 (ipykernel)", language="python", name="python3"
-    )
+    notebook.metadata["kernelspec"] = jupytext.reads(FRONT, fmt="py:percent").metadata.kernelspec
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for place, cell in enumerate(notebook.cells):
         cell.id = f"{place:03d}-{hashlib.sha256(cell.source.encode()).hexdigest()[:8]}"
+        if FOLDED & set(cell.metadata.get("tags", ())):
+            cell.metadata.setdefault("jupyter", {})["source_hidden"] = True
     return notebook
+
+
+def lay_front(path: Path) -> None:
+    """Give a source the front matter of every source, instead of its own if it has one."""
+    text = path.read_text()
+    own = re.match(r"# ---\n(?:#.*\n)*?# ---\n", text)
+    laid = FRONT + (text[own.end() :] if own else f"\n{text}")
+    if laid != text:
+        path.write_text(laid)
 
 
 def write(notebook: nbformat.NotebookNode, path: Path) -> None:
@@ -229,12 +254,15 @@ def command_refresh(wanted: list[str]) -> int:
         TIMES.parent.mkdir(parents=True, exist_ok=True)
         TIMES.write_text(json.dumps(times, indent=1) + "\n")
 
+    for path in sources(wanted):
+        lay_front(path)
     return run_all(sources(wanted), save, jobs=1)
 
 
 def command_sync() -> int:
     """Write each pair's .ipynb from its .py; outputs stay with the cells whose source did not change."""
     for path in sources():
+        lay_front(path)
         notebook, target = read_source(path), path.with_suffix(".ipynb")
         if target.exists():
             ids = [cell.id for cell in notebook.cells]
@@ -288,7 +316,12 @@ def check(path: Path) -> list[str]:
     target = path.with_suffix(".ipynb")
     if not target.exists():
         return [f"has no {target.name}: run 'make refresh'"]
-    return problems(read_source(path), nbformat.read(target, as_version=4))
+    front = (
+        []
+        if path.read_text().startswith(FRONT)
+        else ["its front matter is not JupyterLab's: run 'make sync'"]
+    )
+    return front + problems(read_source(path), nbformat.read(target, as_version=4))
 
 
 def command_check() -> int:

@@ -2,7 +2,7 @@
 
     python scripts/mutate.py --quick                # the named breaks of tests/mutations.yml, each against its named test
     python scripts/mutate.py --budget 120 --seed 0  # a sample of generated breaks, each against the tests of its module
-    python scripts/mutate.py --only layers/attention.py --budget 1000
+    python scripts/mutate.py --only layers/attention.py --budget 1000   # --only works with both
 
 Everything happens in a temporary copy. Each break runs in a fork of one process that has imported the libraries already,
 so it costs the tests' own time and no more (Linux and macOS).
@@ -114,12 +114,11 @@ def skipped(node: ast.AST, parent: ast.AST, name: str) -> bool:
 
 def sites(tree: ast.AST, appearance: bool):
     """All nodes worth breaking."""
+    unseen = ast.Constant | ast.UnaryOp | ast.BinOp | ast.Expr if appearance else ()
     for name, value in ast.iter_fields(tree):
         for node in value if isinstance(value, list) else [value]:
             if isinstance(node, ast.AST) and not skipped(node, tree, name):
-                if not (
-                    appearance and isinstance(node, ast.Constant | ast.UnaryOp | ast.BinOp | ast.Expr)
-                ) and hasattr(node, "lineno"):
+                if hasattr(node, "lineno") and not isinstance(node, unseen):
                     yield node
                 yield from sites(node, appearance)
 
@@ -164,8 +163,8 @@ def sample(found: list[Break], budget: int, seed: int) -> list[Break]:
     return sorted(sorted(found, key=order)[:budget], key=lambda b: (b.file, b.line))
 
 
-def listed() -> list[tuple[Break, list[str]]]:
-    """The named breaks of tests/mutations.yml with their tests.
+def listed(only: str = "") -> list[tuple[Break, list[str]]]:
+    """The named breaks of tests/mutations.yml, of files with ``only`` in their path, and their tests.
 
     Raises:
         SystemExit: an entry's old text is not in its file exactly once.
@@ -174,18 +173,18 @@ def listed() -> list[tuple[Break, list[str]]]:
 
     found = []
     for entry in yaml.safe_load(LISTED.read_text()) or []:
+        if only not in entry["file"]:
+            continue
         text = (ROOT / entry["file"]).read_text()
         if text.count(entry["old"]) != 1:
             raise SystemExit(
                 f"tests/mutations.yml: {entry['old']!r} occurs {text.count(entry['old'])} times in {entry['file']}; it must "
                 "occur once. Write it again as the line stands now."
             )
-        line = text[: text.index(entry["old"])].count("\n") + 1
-        tests = [entry["test"]] if isinstance(entry["test"], str) else entry["test"]
-        broken = Break(
-            entry["file"], line, entry["old"], entry["new"], text.replace(entry["old"], entry["new"])
-        )
-        found.append((broken, tests))
+        old, new, tests = entry["old"], entry["new"], entry["test"]
+        line = text[: text.index(old)].count("\n") + 1
+        broken = Break(entry["file"], line, old, new, text.replace(old, new))
+        found.append((broken, [tests] if isinstance(tests, str) else tests))
     return found
 
 
@@ -210,22 +209,17 @@ def related(file: str) -> list[str]:
                 elif node.module == parent and imported & names:
                     far.append(path)
     chosen = close or far
-    own = [
-        path for path in chosen if path.stem.endswith(stem[-1])
-    ]  # a module's own tests first: they are quickest to go red
+    # A module's own tests first: they are quickest to go red.
+    own = [path for path in chosen if path.stem.endswith(stem[-1])]
     return [str(path.relative_to(ROOT)) for path in dict.fromkeys(own + chosen)]
 
 
 def public(path: Path) -> set[str]:
     """Names that a file defines at its top level."""
-    tree = ast.parse(path.read_text())
-    found = {node.name for node in tree.body if hasattr(node, "name")}
-    return found | {
-        t.id
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        for t in node.targets
-        if isinstance(t, ast.Name)
+    body = ast.parse(path.read_text()).body
+    targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+    return {node.name for node in body if hasattr(node, "name")} | {
+        t.id for t in targets if isinstance(t, ast.Name)
     }
 
 
@@ -283,14 +277,11 @@ def in_child(tree: Path, tests: list[str]) -> int:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     os.chdir(tree)
-    sys.path[:] = [
-        str(tree),
-        *(p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "scripts")),
-    ]
+    rest = [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "scripts")]
+    sys.path[:] = [str(tree), *rest]
     os.environ["PYTHONPATH"] = str(tree)
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = (
-        "1"  # no test needs a plugin here, and loading them takes longer than it
-    )
+    # No test needs a plugin here, and loading them takes longer than it.
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     import pytest
 
     import sora_nb
@@ -323,9 +314,9 @@ def require_green(tree: Path, tests: list[str]) -> float:
     return time.monotonic() - began
 
 
-def quick(assume_green: bool) -> int:
+def quick(assume_green: bool, only: str = "") -> int:
     """Run the named breaks; return how many survived. ``assume_green`` trusts that the same tests run elsewhere."""
-    todo = listed()
+    todo = listed(only)
     with tempfile.TemporaryDirectory() as folder:
         tree = copy_tree(Path(folder).resolve())
         if todo and not assume_green:
@@ -397,7 +388,7 @@ def main() -> int:
         )
     preload()
     if args.quick:
-        return min(1, quick(args.assume_green))
+        return min(1, quick(args.assume_green, args.only))
     tried, survivors = sampled(args.budget, args.seed, args.only, args.jobs)
     return int(100 * (tried - survivors) < args.at_least * tried)
 

@@ -17,9 +17,9 @@ RESULTS = ROOT / "book" / "results"
 
 
 def claim(id: str, verdict: str, evidence: str) -> None:
-    """Record what this chapter found about one claim of the articles, and show it. Explained in chapter 03.
+    """Record what this chapter found about one claim of the articles, and show it.
 
-    The book gathers these outputs from the executed notebooks into its claims page.
+    The book gathers these outputs from the executed notebooks into its claims page. Explained in chapter 03.
 
     Args:
         id: the claim's name in ``book/claims.yml``, such as "A1".
@@ -81,13 +81,13 @@ def read_receipt(name: str) -> dict:
 
 
 def _commit() -> str:
+    """Short name of the commit, with "+changes" where a source that receipts come from differs from it or is new."""
     git = ["git", "-C", str(ROOT)]
     run = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     if not run.stdout.strip():
         return "unknown"
-    dirty = subprocess.run(
-        [*git, "diff", "--quiet", "HEAD", "--", "sora_nb", "notebooks", "scripts"],
-        capture_output=True,
-        check=False,
-    )
-    return run.stdout.strip() + ("+changes" if dirty.returncode == 1 else "")
+    # Of the chapters only the sources: their executed pairs change with every run.
+    sources = ["sora_nb", "scripts", "notebooks/*.py"]
+    status = [*git, "status", "--porcelain", "--untracked-files=all", "--", *sources]
+    changed = subprocess.run(status, capture_output=True, text=True, check=False).stdout
+    return run.stdout.strip() + ("+changes" if changed else "")

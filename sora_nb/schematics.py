@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+from torch import Tensor
 
 from sora_nb.plots import BLUE, GRAY
 
@@ -28,7 +29,7 @@ def canvas(width: float, height: float, unit: float = 0.42, ax: Axes | None = No
 
 def cells(
     ax: Axes,
-    values: Sequence,
+    values: Sequence | np.ndarray | Tensor,
     at: Point = (0, 0),
     *,
     form: str = "{:g}",
@@ -43,7 +44,8 @@ def cells(
 
     Args:
         ax: from `canvas`.
-        values: one row, or a list of rows; numbers are written with ``form``, words as they are, None stays empty.
+        values: one row, or a list of rows, or a tensor or array of one or two axes; numbers are written with ``form``,
+            words as they are, None stays empty.
         at: upper left corner.
         form: format of a number.
         color: of the shading; larger numbers are denser.
@@ -52,8 +54,8 @@ def cells(
         columns: a word above each column.
         mark: (row, column) of cells drawn with a heavy edge.
     """
-    table = [list(row) if isinstance(row, (list, tuple, np.ndarray)) else None for row in values]
-    table = [list(values)] if None in table else table
+    values = values.tolist() if hasattr(values, "tolist") else values
+    table = values if all(isinstance(row, (list, tuple)) for row in values) else [values]
     numbers = [v for row in table for v in row if isinstance(v, (int, float, np.number))]
     largest = max((abs(v) for v in numbers if np.isfinite(v)), default=1) or 1
     x0, y0 = at

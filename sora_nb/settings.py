@@ -19,9 +19,9 @@ def tier() -> str:
 
 
 def settings(T0: dict, T1: dict | None = None, T2: dict | None = None) -> SimpleNamespace:
-    """Return the sizes of the tier in force: T0's values, overridden by T1's, then by T2's. Used from chapter 03 on.
+    """Return the sizes of the tier in force: T0's values, overridden by T1's, then by T2's.
 
-    Only sizes may differ between tiers, so a key that T0 lacks is an error.
+    Only sizes may differ between tiers, so a key that T0 lacks is an error. Used from chapter 03 on.
 
     Raises:
         ValueError: T1 or T2 names a setting that T0 does not have.

@@ -28,9 +28,9 @@ def to_clip(
 def to_frames(
     clip: Float[Tensor, "*batch time 3 height width"],
 ) -> UInt8[np.ndarray, "*batch time height width 3"]:
-    """Turn a float clip back into frames to show or write; the inverse of :func:`to_clip`. Derived in chapter 02.
+    """Turn a float clip back into frames to show or write; the inverse of :func:`to_clip`.
 
-    Values outside [0, 1] are clamped.
+    Values outside [0, 1] are clamped. Derived in chapter 02.
     """
     frames = (clip.detach().cpu().float() * 255).round().clamp(0, 255).to(torch.uint8)
     return frames.movedim(-3, -1).numpy()  # (..., T, 3, H, W) -> (..., T, H, W, 3)
@@ -65,9 +65,9 @@ def trim(clip: Tensor, start: int, length: int) -> Tensor:
 
 
 def evaluation_transform(size: int) -> nn.Module:
-    """Return the deterministic transform: short side to ``size``, then the central square. Derived in chapter 02.
+    """Return the deterministic transform: short side to ``size``, then the central square.
 
-    Takes and returns float clips (..., 3, H, W); every frame is treated alike.
+    Takes and returns float clips (..., 3, H, W); every frame is treated alike. Derived in chapter 02.
     """
     from torchvision.transforms import v2
 
@@ -75,10 +75,10 @@ def evaluation_transform(size: int) -> nn.Module:
 
 
 def training_transform(size: int, *, scale=(0.7, 1.0), color: float = 0.2, flip: bool = False) -> nn.Module:
-    """Return a random crop and colour change, drawn once per call and shared by all frames. Derived in chapter 02.
+    """Return a random crop and colour change, drawn once per call and shared by all frames.
 
     Call it on one clip (T, 3, H, W): called on a batch, every clip of the batch would share the draw.
-    ``flip`` is off by default because a horizontal flip turns "left" into "right".
+    ``flip`` is off by default because a horizontal flip turns "left" into "right". Derived in chapter 02.
 
     Args:
         size: side of the square output in pixels.

@@ -2,7 +2,9 @@
 
 import os
 
+import annotations
 import hypothesis
+import pytest
 
 # Before torch is imported. Kernels and child processes inherit these.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,8 +17,24 @@ os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
 hypothesis.settings.register_profile("repeatable", derandomize=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
+# Every annotation of the package is checked while the tests run. tests/test_annotations.py fails where that cannot be.
+if annotations.AVAILABLE:
+    annotations.install()
+
 # Whole files are dealt to workers in this order, so the long ones start first and the short ones fill the gaps.
-LONG_FIRST = ("test_book.py", ".ipynb", "test_mutations.py", "test_video", "test_data")
+LONG_FIRST = ("test_book.py", ".ipynb", "test_mutations.py", "test_lab.py", "test_video", "test_data")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """One Chromium for all tests that look at pages: a process can hold one Playwright at a time."""
+    from browser import FLAGS, browser_path
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=browser_path(), args=FLAGS)
+        yield browser
+        browser.close()
 
 
 def pytest_collection_modifyitems(items):

@@ -1,13 +1,9 @@
-"""One process of tests/test_distributed.py: losses and gradients of its share of a batch, written to a file by rank 0.
-
-Usage: accelerate launch … distributed_loss.py OUTPUT
-"""
-
-import sys
+"""Losses and gradients of a share of a batch: in several processes they must be those of one with the whole batch."""
 
 import torch
-from accelerate import Accelerator
+import torch.distributed as dist
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from sora_nb import objectives
 from sora_nb.models.contrastive import SoraContrastive
@@ -16,12 +12,25 @@ from sora_nb.models.contrastive import SoraContrastive
 class Flat(nn.Module):
     """An encoder without batch norm, whose statistics would differ between processes."""
 
+    width = 8
+
     def __init__(self):
         super().__init__()
         self.read = nn.Linear(4 * 3 * 4 * 4, 8)
 
     def embed(self, clips):
         return torch.tanh(self.read(clips.flatten(1)))
+
+
+class Projected(nn.Module):
+    """What DistributedDataParallel runs: the model's projection as a forward pass."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, clips):
+        return self.model.project(clips)
 
 
 def views():
@@ -33,7 +42,9 @@ def views():
 def make():
     """The same model in every process."""
     torch.manual_seed(0)
-    return SoraContrastive(Flat(), width=8, projection=5, queue=16).double()
+    model = SoraContrastive(3, encoder=Flat(), projection=5, queue=16).double()
+    model.head.requires_grad_(False)  # no objective here has a use for it
+    return model
 
 
 def results(model, run, first, second):
@@ -49,28 +60,14 @@ def results(model, run, first, second):
     return found | {"queue": model.queue.clone()}
 
 
-def refusal(rank):
-    """What a process is told when the processes hold unequal shares."""
-    try:
-        objectives.nt_xent(*(torch.randn(2 + rank, 3) for _ in range(2)))
-    except ValueError as error:
-        return str(error)
-    return "nothing was refused"
-
-
-def main(output):
-    accelerator = Accelerator(cpu=True)
-    rank = accelerator.process_index
-    assert accelerator.num_processes == 2
-    model = make()
-    run = accelerator.prepare(model)
-    found = results(model, run, *(v[rank * 4 : rank * 4 + 4] for v in views()))
-    losses = accelerator.gather(found["nt_xent"][None])
-    if (told := refusal(rank)) and rank == 0:
-        torch.save(found | {"losses": losses, "refusal": told}, output)
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
+def cases():
+    """In two processes: results where the first holds 4 of the 8 clips, and where it holds 5. In one: of all clips."""
+    if not dist.is_initialized():
+        model = make()
+        return {"whole": results(model, Projected(model), *views())}
+    found = {}
+    for split in (4, 5):
+        model, mine = make(), slice(0, split) if dist.get_rank() == 0 else slice(split, 8)
+        run = DistributedDataParallel(Projected(model))
+        found[f"{split} clips here"] = results(model, run, *(view[mine] for view in views()))
+    return found

@@ -8,29 +8,20 @@ import functools
 import http.server
 import importlib.util
 import json
-import os
 import shutil
 import sys
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
 from book_sample import FIRST, RECORD, SECOND, claim_cell, code, write_chapter, write_sample
+from browser import search, visit
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
-from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--autoplay-policy=no-user-gesture-required",
-]
-WIDTHS = (400, 1400)
 
 pytestmark = pytest.mark.xdist_group("book")  # one worker builds and looks
 
@@ -281,105 +272,6 @@ def test_sample_chapter_has_all_its_parts(sample):
 # --- pages in the browser -------------------------------------------------------------------------------------------
 
 
-def browser_path() -> str:
-    named = os.environ.get("SORA_NB_CHROMIUM")
-    found = named or next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    if not found or not Path(found).exists():
-        pytest.fail(
-            "No Chromium to look at the pages with: install the package chromium, or set SORA_NB_CHROMIUM to one."
-        )
-    return found
-
-
-@pytest.fixture(scope="session")
-def browser():
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=browser_path(), args=FLAGS)
-        yield browser
-        browser.close()
-
-
-DRAWN = """async () => {
-  if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
-  const end = Date.now() + 8000;
-  while (document.querySelector("pre.mermaid:not([data-drawn])") && Date.now() < end) await new Promise(r => setTimeout(r, 50));
-}"""
-
-LOOK = """() => ({
-  math: document.querySelectorAll(".math").length,
-  drawnMath: document.querySelectorAll(".math mjx-container > svg").length,
-  badMath: document.querySelectorAll("[data-mjx-error], mjx-merror").length,
-  diagrams: document.querySelectorAll("pre.mermaid").length,
-  drawnDiagrams: [...document.querySelectorAll("pre.mermaid svg")].filter(s => s.querySelector("title, desc") && !s.querySelector(".error-text")).length,
-  noAlt: [...document.querySelectorAll("img")].filter(i => !i.alt.trim()).map(i => i.src.slice(0, 80)),
-  brokenImages: [...document.querySelectorAll("img")].filter(i => i.complete && !i.naturalWidth && i.offsetParent).map(i => i.src.slice(0, 80)),
-  opaque: [...document.querySelectorAll(".bd-article img")].filter(i => getComputedStyle(i).filter !== "none" || !/, 0\\)$/.test(getComputedStyle(i).backgroundColor)).length,
-  background: getComputedStyle(document.body).backgroundColor,
-  text: getComputedStyle(document.body).color,
-})"""
-
-# Side bars slide when a window changes, so an overflow counts only if it stays.
-OVERFLOW = """async () => {
-  const over = () => document.documentElement.scrollWidth - document.documentElement.clientWidth;
-  for (const end = Date.now() + 3000; over() > 0 && Date.now() < end; ) await new Promise(r => setTimeout(r, 50));
-  return over();
-}"""
-
-PLAY = """async () => {
-  const still = [];
-  for (const v of document.querySelectorAll("video")) {
-    v.muted = true;
-    await v.play().catch(() => {});
-    const from = v.currentTime, end = Date.now() + 4000;
-    while ((v.readyState < 2 || v.currentTime === from) && Date.now() < end) await new Promise(r => setTimeout(r, 30));
-    if (v.readyState < 2 || v.currentTime === from) still.push(v.getAttribute("aria-label") || "a video");
-    v.pause();
-  }
-  return still;
-}"""
-
-
-def visit(browser, address: str, scheme: str) -> SimpleNamespace:
-    """Open a page and report what it asked for, complained of and drew."""
-    page = browser.new_page(color_scheme=scheme, viewport={"width": WIDTHS[-1], "height": 900})
-    noise, asked = [], []
-    page.on(
-        "console",
-        lambda message: (
-            noise.append(f"{message.text} {message.location['url'][:200]}")
-            if message.type == "error"
-            else None
-        ),
-    )
-    page.on("pageerror", lambda error: noise.append(str(error)))
-    page.on("requestfailed", lambda request: noise.append(f"failed: {request.url[:120]}"))
-    page.on(
-        "request",
-        lambda request: (
-            asked.append(request.url)
-            if urlsplit(request.url).scheme not in ("file", "data", "blob")
-            else None
-        ),
-    )
-    page.goto(address)
-    page.evaluate(DRAWN)
-    seen = SimpleNamespace(
-        noise=noise,
-        asked=asked,
-        still=page.evaluate(PLAY) if scheme == "light" else [],
-        **page.evaluate(LOOK),
-    )
-    seen.wider = []
-    for width in WIDTHS:
-        page.set_viewport_size({"width": width, "height": 900})
-        over = page.evaluate(OVERFLOW)
-        seen.wider += [f"{over} px over {width}"] if over > 0 else []
-    page.close()
-    return seen
-
-
 @pytest.fixture(scope="session")
 def visits(browser, books):
     """Every page of both books, in light and in dark."""
@@ -440,29 +332,6 @@ def test_dark_is_dark_and_light_is_light(visits):
         assert contrast > 0.5 if name.endswith("dark") else contrast < -0.5, name
 
 
-def search(browser, address: str) -> list[str]:
-    page = browser.new_page()
-    noise = []
-    page.on(
-        "console",
-        lambda message: (
-            noise.append(f"{message.text} {message.location['url'][:200]}")
-            if message.type == "error"
-            else None
-        ),
-    )
-    page.goto(address)
-    page.wait_for_function(
-        "/found|did not match/.test(document.querySelector('.search-summary, #search-results p')?.textContent)"
-    )
-    found = page.eval_on_selector_all(
-        "ul.search li a", "links => links.map(link => link.getAttribute('href'))"
-    )
-    page.close()
-    assert noise == []
-    return found
-
-
 def test_search_from_disk(browser, sample):
     found = search(browser, (sample / "search.html").as_uri() + "?q=permutation")
     assert any("claims.html" in link for link in found)
@@ -511,7 +380,7 @@ def test_a_wrong_page_is_found_out(browser, tmp_path):
     assert broken_links(path) == ["nowhere.html", "#nowhere"]
 
 
-def test_vendored_files_carry_their_licences():
+def test_vendored_files_carry_their_licenses():
     for name in ("mathjax", "mermaid"):
         assert (ROOT / "book" / "_static" / "vendor" / name / "LICENSE").stat().st_size > 500
 

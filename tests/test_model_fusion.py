@@ -10,7 +10,7 @@ from sora_nb.models.fusion import SoraFusion, fuse
 
 def small(**options) -> SoraFusion:
     torch.manual_seed(0)
-    model = SoraFusion(widths=(4, 4), hidden=6, **options)
+    model = SoraFusion(12, channels=(4, 4), dim=6, **options)
     model(torch.rand(4, 8, 3, 16, 16))
     return model.eval()
 
@@ -60,7 +60,7 @@ def test_without_time_in_the_kernels_only_the_lstm_sees_order():
 
 def test_article_shapes_30_frames_of_256():
     """32 kernels 3³ with stride 2 on 30 × 256 × 256 give 15 × 128 × 128; the LSTM reads 15 steps and has 64 units."""
-    model, shapes = SoraFusion(branches=(3,), widths=(32, 32)).eval(), {}
+    model, shapes = SoraFusion(12, branches=(3,), channels=(32, 32)).eval(), {}
     branch = model.branches[0]
     branch.layers[0].register_forward_hook(lambda m, i, o: shapes.update(conv=tuple(o.shape)))
     branch.lstm.register_forward_hook(lambda m, i, o: shapes.update(lstm=tuple(o[0].shape)))
@@ -75,7 +75,7 @@ def test_logits_are_a_linear_map_of_the_embedding():
 
 
 def test_default_size():
-    assert sum(p.numel() for p in SoraFusion().parameters()) == 186_188  # as chapter 13 prints
+    assert sum(p.numel() for p in SoraFusion(12).parameters()) == 186_188
 
 
 def test_every_parameter_learns():
@@ -86,21 +86,29 @@ def test_every_parameter_learns():
 
 def test_evaluation_is_deterministic_and_state_dict_round_trips():
     a, clips = small(), torch.rand(2, 8, 3, 16, 16)
-    before, b = a(clips), SoraFusion(widths=(4, 4), hidden=6).eval()
+    before, b = a(clips), SoraFusion(12, channels=(4, 4), dim=6).eval()
     assert not torch.equal(b(clips), before)
     b.load_state_dict(a.state_dict())
     assert torch.equal(b(clips), before) and torch.equal(a(clips), before)
 
 
-@pytest.mark.parametrize(
-    ("shape", "words"),
-    [
-        ((1, 8, 1, 16, 16), "time, 3, height"),
-        ((8, 3, 16, 16), "time, 3, height"),
-        ((1, 4, 3, 16, 16), "4 frames of 16×16 .* 5³"),
-        ((1, 8, 3, 4, 16), "8 frames of 4×16 .* 5³"),
-    ],
-)
-def test_bad_input_is_one_clear_sentence(shape, words):
-    with pytest.raises(ValueError, match=words):
-        small()(torch.zeros(shape))
+@pytest.mark.parametrize("time", [1, 3, 8, 29])
+def test_clips_may_have_any_length(time):
+    model, clips = small(), torch.rand(2, time, 3, 16, 16)
+    assert model(clips).shape == (2, 12) and model(clips).isfinite().all()
+    assert model.embed(clips).shape == (2, model.width) == (2, 12)
+
+
+@pytest.mark.parametrize("branches", [(3,), (5,), (3, 5)])
+def test_receptive_field_formula_by_gradient(branches):
+    """What one step of the convolutions sees, with weights that let every path through."""
+    model = small(branches=branches, center=False)
+    clips = torch.rand(1, 60, 3, 16, 16, requires_grad=True)
+    seen = []
+    for branch in model.branches:
+        for parameter in branch.layers.parameters():
+            torch.nn.init.constant_(parameter, 0.1)
+        one = branch.layers(clips.transpose(1, 2))[:, :, 15].sum()
+        gradient = torch.autograd.grad(one, clips)[0]
+        seen.append(int((gradient.abs().flatten(2).sum((0, 2)) > 0).sum()))
+    assert max(seen) == model.receptive_field

@@ -136,6 +136,8 @@ def test_bad_temperature_and_lonely_clip_are_refused():
         objectives.info_nce(a, b, -1.0)
     with pytest.raises(ValueError, match="there is no negative"):
         objectives.nt_xent(a[:1], b[:1])
+    with pytest.raises(ValueError, match="vicreg got 1 clip; without a second one there is no spread"):
+        objectives.vicreg(a[:1], b[:1])
 
 
 def test_the_push_on_a_wrong_candidate_is_its_probability_over_the_temperature():

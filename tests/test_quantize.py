@@ -2,8 +2,16 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load, save
 
-from sora_nb.layers.quantize import VectorQuantizer, kmeans, nearest_code, perplexity, usage
+from sora_nb.layers.quantize import (
+    ProductQuantizer,
+    VectorQuantizer,
+    kmeans,
+    nearest_code,
+    perplexity,
+    usage,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -143,20 +151,64 @@ def test_evaluation_does_not_learn():
     assert torch.equal(first.codes, second.codes) and torch.equal(first.vectors, second.vectors)
 
 
-def test_the_first_training_batch_fills_an_empty_codebook():
-    quantizer, x = VectorQuantizer(2, 4), blobs()[0]
-    assert not quantizer.initialised
-    quantizer(x)
-    assert quantizer.initialised
-    assert (x - quantizer.codebook[quantizer.eval()(x).codes]).square().mean() < x.var()
-
-
 def test_loading_keeps_the_codebook():
     quantizer, copy = started(), VectorQuantizer(3, 4)
-    copy.load_state_dict(quantizer.state_dict())
+    assert quantizer.initialised and not copy.initialised
+    copy.load_state_dict(load(save(quantizer.state_dict())))  # as safetensors keep it: tensors only
+    assert copy.initialised
     x = torch.randn(20, 3)
     assert torch.equal(copy.train()(x).codes, quantizer.train()(x).codes)
     assert torch.equal(copy.codebook, quantizer.codebook)
+
+
+def product(groups=3):
+    quantizer = ProductQuantizer(6, 5, groups, commitment=0.4)
+    quantizer.initialise(codebook=torch.randn(groups, 5, 6 // groups))
+    return quantizer
+
+
+def test_a_product_code_quantizes_each_part_by_itself():
+    quantizer, x = product().eval(), torch.randn(2, 7, 6, requires_grad=True)
+    out = quantizer(x)
+    for g, part in enumerate(x.chunk(3, -1)):
+        codes = nearest_code(part, quantizer.codebook[g])
+        assert torch.equal(out.codes[..., g], codes) and torch.equal(quantizer.codes(x)[..., g], codes)
+        torch.testing.assert_close(out.vectors[..., 2 * g : 2 * g + 2], quantizer.codebook[g][codes])
+    torch.testing.assert_close(out.loss, 0.4 * (x - out.vectors).detach().square().mean())
+    (gradient,) = torch.autograd.grad(out.vectors.sum(), x)
+    assert gradient.eq(1).all()
+
+
+def test_a_product_code_of_one_group_is_a_vector_quantizer():
+    one, plain, x = product(1), VectorQuantizer(6, 5, commitment=0.4), torch.randn(30, 6)
+    plain.initialise(codebook=one.codebook[0])
+    ours, theirs = one(x), plain(x)
+    torch.testing.assert_close(ours.vectors, theirs.vectors)
+    assert torch.equal(ours.codes[..., 0], theirs.codes) and torch.equal(ours.loss, theirs.loss)
+    torch.testing.assert_close(one.codebook[0], plain.codebook)  # both have learned the same
+
+
+def test_a_product_code_learns_from_its_part_of_the_features():
+    quantizer = ProductQuantizer(4, 4, 2)
+    assert not quantizer.initialised
+    x = torch.cat([blobs(400, 0.05)[0], 10 * blobs(400, 0.05)[0].flip(0)], -1)
+    quantizer.initialise(x)
+    assert quantizer.initialised
+    assert quantizer.codebook[0].abs().max() < 4 < 25 < quantizer.codebook[1].abs().max()
+
+
+def test_kmeans_looks_at_a_sample_of_many_rows():
+    x = torch.cat([torch.zeros(5000, 2), torch.ones(5000, 2)])
+    centers = kmeans(x, 8, sample=50)
+    assert centers.unique(dim=0).tolist() == [[0, 0], [1, 1]]
+
+
+def test_each_restarted_code_gets_a_vector_of_its_own():
+    quantizer, x = started(), torch.randn(9, 3)
+    quantizer.count.copy_(torch.tensor([4.0, 0.01, 0.01, 0.01]))
+    quantizer.restart_dead(x)
+    chosen = torch.cdist(quantizer.codebook[1:], x)
+    assert torch.equal(chosen.min(1).values, torch.zeros(3)) and chosen.argmin(1).unique().numel() == 3
 
 
 def test_initialise_starts_counting_afresh():
@@ -193,8 +245,11 @@ def test_errors():
         VectorQuantizer(3, 0)
     with pytest.raises(ValueError, match=r"in \[0, 1\), got 1.0"):
         VectorQuantizer(3, 4, decay=1.0)
-    with pytest.raises(ValueError, match="codebook is empty"):
-        VectorQuantizer(3, 4).eval()(torch.zeros(5, 3))
+    for empty in (VectorQuantizer(3, 4), VectorQuantizer(3, 4).eval()):
+        with pytest.raises(ValueError, match="codebook is empty"):
+            empty(torch.zeros(5, 3))
+    with pytest.raises(ValueError, match="5 words a vector do not divide a width of 12"):
+        ProductQuantizer(12, 4, 5)
     with pytest.raises(ValueError, match="width 2, but the codebook has 3"):
         started()(torch.zeros(5, 2))
     with pytest.raises(ValueError, match="needs at least 4 feature vectors, got 3"):

@@ -57,18 +57,45 @@ def test_receipts_round_trip_and_say_where_they_come_from(tmp_path, monkeypatch)
         ledger.read_receipt("missing")
 
 
-def test_a_receipt_says_when_the_package_differs_from_its_commit(tmp_path, monkeypatch):
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A git repository with one file of each kind, committed."""
     monkeypatch.setattr(ledger, "ROOT", tmp_path)
     assert ledger._commit() == "unknown"
-    (tmp_path / "sora_nb").mkdir()
-    (tmp_path / "sora_nb" / "x.py").write_text("x = 1\n")
+    for name in (
+        "sora_nb/x.py",
+        "notebooks/01_a.py",
+        "notebooks/01_a.ipynb",
+        "scripts/run.py",
+        "book/intro.md",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1\n")
+    (tmp_path / ".gitignore").write_text("__pycache__/\n")
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
     for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"]):
         subprocess.run([*git, *command], check=True)
+    return tmp_path
+
+
+@pytest.mark.parametrize("source", ["sora_nb/x.py", "notebooks/01_a.py", "scripts/run.py"])
+def test_a_receipt_says_when_a_source_differs_from_its_commit(repository, source):
     commit = ledger._commit()
     assert len(commit) >= 7 and "+" not in commit
-    (tmp_path / "sora_nb" / "x.py").write_text("x = 2\n")
+    (repository / source).write_text("2\n")
     assert ledger._commit() == commit + "+changes"
+    (repository / source).write_text("1\n")
+    assert ledger._commit() == commit
+    (repository / source).with_name("new.py").write_text("")
+    assert ledger._commit() == commit + "+changes"
+
+
+def test_a_receipt_does_not_mind_what_no_number_comes_from(repository):
+    commit = ledger._commit()
+    for name in ("notebooks/01_a.ipynb", "book/intro.md", "sora_nb/__pycache__/x.pyc", "notes.txt"):
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_text("2\n")
+    assert ledger._commit() == commit
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def test_to_clip_names_what_it_was_given(bad):
         tf.to_clip(bad)
 
 
-def test_normalize_standardises_and_denormalize_undoes_it():
+def test_normalize_standardizes_and_denormalize_undoes_it():
     clip = tf.to_clip(frames())
     out = tf.normalize(clip, mean=(0.1, 0.2, 0.3), std=(0.5, 0.4, 0.2))
     torch.testing.assert_close(out[:, 2], (clip[:, 2] - 0.3) / 0.2)
@@ -79,10 +79,10 @@ def test_training_transform_differs_between_calls_and_flips_only_when_asked():
 
 
 def test_training_transform_changes_color_only_when_asked():
-    grey = torch.full((2, 3, 16, 16), 0.5)
+    gray = torch.full((2, 3, 16, 16), 0.5)
     plain, jitter = (tf.training_transform(16, scale=(1.0, 1.0), color=c) for c in (0, 0.5))
-    assert all(torch.allclose(plain(grey), grey) for _ in range(5))
-    assert len({round(jitter(grey).mean().item(), 4) for _ in range(5)}) > 1
+    assert all(torch.allclose(plain(gray), gray) for _ in range(5))
+    assert len({round(jitter(gray).mean().item(), 4) for _ in range(5)}) > 1
 
 
 def test_imagenet_statistics_are_those_of_torchvisions_weights():

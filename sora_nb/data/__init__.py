@@ -5,8 +5,9 @@ from importlib import import_module
 _HOMES = {
     "sora_nb.data.motion": ("CLASSES", "PAIRS", "MotionSpec", "MotionSplit", "caption", "generate", "load",
                             "render", "tone"),
-    "sora_nb.data.folders": ("VideoClips", "from_folder", "from_list", "hmdb51", "kinetics",
-                             "something_something", "ucf101"),
+    "sora_nb.data.folders": ("VideoClips", "from_folder", "from_list"),
+    "sora_nb.data.listing": ("VideoList",),
+    "sora_nb.data.datasets": ("hmdb51", "kinetics", "something_something", "ucf101"),
     "sora_nb.data.real": ("photographs", "real_clips"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

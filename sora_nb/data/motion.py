@@ -34,7 +34,7 @@ __all__ = ["CLASSES", "PAIRS", "SPLITS", "TEMPLATES", "MotionSpec", "MotionSplit
 
 @dataclass(frozen=True)
 class MotionSplit:
-    """One split in memory, read from its video files. Boxes are pixels, NaN while the digit is invisible."""
+    """One split in memory, read from its video files. Boxes are pixels, NaN where too little of the digit shows."""
 
     clips: UInt8[Tensor, "clip time height width 3"]
     labels: Int64[Tensor, " clip"]

@@ -20,11 +20,11 @@ from filelock import FileLock, Timeout
 from jaxtyping import Float32, UInt8
 from tqdm.auto import tqdm
 
-from sora_nb.data.motion_render import CLASSES, SPLITS, draw, progress, sample
+from sora_nb.data.motion_render import CLASSES, MOTION, SPLITS, cycles, draw, progress, sample
 from sora_nb.files import atomic, digest, file_digest
 from sora_nb.video import VideoReadError, read_video, write_video
 
-VERSION = 3  # raise it whenever a pixel or the encoding changes: the folder name depends on it
+VERSION = 4  # raise it whenever a pixel or the encoding changes: the folder name depends on it
 CHUNK = 50  # no mutate; clips a worker makes between two reports
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 # x264's macroblock tree reads memory it has not written when frames are tiny: the same clip gave other bytes in
@@ -39,11 +39,13 @@ VERBS = (
     "grows",
     "turns clockwise",
     "turns counter-clockwise",
-    "vanishes",
-    "appears",
+    "fades away",
+    "fades in",
     "splits in two",
     "merges into one",
 )
+# What one sees when a cycle ends within the clip, one for each pair: it says nothing about the direction.
+ANEW = (*2 * (" and comes back on the other side",), *4 * (" and starts anew",))
 # The last one describes validation and test clips only: there a text model meets a sentence it has not seen.
 TEMPLATES = (
     "the digit {digit} {verb}",
@@ -70,6 +72,8 @@ class MotionSpec:
         audio: Add an AAC track with a tone that follows the motion.
         background: "photo" or "black".
         rate: Frames per second.
+        take: Which take of the same motions. Clip i of take 1 moves exactly as clip i of take 0 (size, place, phase,
+            extent, easing), but with another digit, colour, photograph, pan, flicker and second digit.
     """
 
     level: int = 1
@@ -83,6 +87,7 @@ class MotionSpec:
     audio: bool = False
     background: str = "photo"
     rate: float = 8.0
+    take: int = 0
 
     def __post_init__(self) -> None:
         checks = {
@@ -92,6 +97,7 @@ class MotionSpec:
             "background": (self.background in ("photo", "black"), '"photo" or "black"'),
             "rate": (self.rate > 0, "frames per second above 0"),
             "seed": (self.seed >= 0, "0 or more"),
+            "take": (self.take >= 0, "0 or more"),
             **{split: (getattr(self, split) >= 0, "a number of clips, 0 or more") for split in SPLITS},
         }
         for name, (good, expected) in checks.items():
@@ -100,23 +106,27 @@ class MotionSpec:
                 raise ValueError(f"MotionSpec got {given}, but {name} must be {expected}.")
 
 
-def caption(label: int, digit: int, template: int = 0) -> str:
-    """One sentence saying what ``digit`` does in a clip of class ``label``, after ``TEMPLATES[template]``."""
-    return TEMPLATES[template].format(a="an" if digit == 8 else "a", digit=DIGITS[digit], verb=VERBS[label])
+def caption(label: int, digit: int, template: int = 0, anew: bool = False) -> str:
+    """One sentence saying what ``digit`` does in a clip of class ``label``, after ``TEMPLATES[template]``.
+
+    ``anew`` adds what one sees where a cycle ends within the clip.
+    """
+    verb = VERBS[label] + (ANEW[label // 2] if anew else "")
+    return TEMPLATES[template].format(a="an" if digit == 8 else "a", digit=DIGITS[digit], verb=verb)
 
 
 def tone(
     params: dict, frames: int, rate: float = 8.0, sample_rate: int = 16000
 ) -> Float32[np.ndarray, " samples"]:
-    """A tone whose pitch follows the motion: up an octave for odd classes, down an octave for even ones.
+    """A tone whose pitch follows the motion's phase through an octave: up in odd classes, down in even ones.
 
-    The loudness is constant, so the sound tells the direction inside a pair and nothing about which pair it
-    is.
+    Where a cycle ends the pitch starts anew. The phase is uniform at every moment, so no single pitch tells the
+    direction; the loudness is constant and all pairs run alike, so the sound says nothing about the pair.
     """
-    height = progress(params, frames)[:: 1 if params["label"] % 2 else -1]
+    turns = cycles(params, progress(params, frames))[:: 1 if params["label"] % 2 else -1]
     seconds = np.arange(round(frames / rate * sample_rate)) / sample_rate
     middles = (np.arange(frames) + 0.5) / rate
-    pitch = params["pitch"] * 2 ** np.interp(seconds, middles, height)
+    pitch = params["pitch"] * 2 ** (np.interp(seconds, middles, turns) % 1)
     ramp = np.clip(np.minimum(seconds, seconds[-1] - seconds) / 0.01, 0, 1)  # 10 ms, no click
     return (0.3 * ramp * np.sin(2 * np.pi * np.cumsum(pitch) / sample_rate)).astype(np.float32)
 
@@ -125,8 +135,8 @@ def render(spec: MotionSpec, split: str, index: int) -> tuple[UInt8[np.ndarray, 
     """Draw one clip without encoding it.
 
     Returns:
-        The raw frames, and a dict with ``label``, ``digit``, ``caption``, ``boxes`` (float64 (T, 4), NaN while the
-        digit is invisible) and ``params``.
+        The raw frames, and a dict with ``label``, ``digit``, ``caption``, ``boxes`` (float64 (T, 4), NaN where less
+        than a tenth of the digit's ink shows) and ``params``.
 
     Raises:
         ValueError: no such split or index.
@@ -134,13 +144,24 @@ def render(spec: MotionSpec, split: str, index: int) -> tuple[UInt8[np.ndarray, 
     if split not in SPLITS or not 0 <= index < getattr(spec, split):
         sizes = ", ".join(f"{name} {getattr(spec, name)}" for name in SPLITS)
         raise ValueError(f"There is no clip {index} in split {split!r}; this set has {sizes}.")
-    rng = np.random.default_rng([spec.seed, SPLITS.index(split), index])
-    params = sample(rng, index % len(CLASSES), split, spec.level, spec.background)
-    params["template"] = int(rng.random() * (len(TEMPLATES) - 1)) if split == "train" else len(TEMPLATES) - 1
+    params = _params(spec, split, index, spec.take)
+    if spec.take:
+        first = _params(spec, split, index, 0)
+        params |= {name: first[name] for name in MOTION}
     frames, boxes = draw(params, spec.frames, spec.size)
-    sentence = caption(params["label"], params["digit"], params["template"])
+    anew = params["phase"] + params["extent"] >= 1
+    sentence = caption(params["label"], params["digit"], params["template"], anew)
     known = dict(label=params["label"], digit=params["digit"], caption=sentence, boxes=boxes, params=params)
     return frames, known
+
+
+def _params(spec: MotionSpec, split: str, index: int, take: int) -> dict:
+    """What one take of a clip is drawn from, and which sentence describes it."""
+    rng = np.random.default_rng([spec.seed, SPLITS.index(split), index, take])
+    params = sample(rng, index % len(CLASSES), split, spec.level, spec.background)
+    held = len(TEMPLATES) - 1
+    params["template"] = int(rng.random() * held) if split == "train" else held
+    return params
 
 
 def fingerprint(clips: int = 24) -> dict[str, str]:

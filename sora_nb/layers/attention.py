@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from sora_nb.layers.position import apply_rotary
 
-Heads = Float[Tensor, "batch heads time dim"]
+Queries = Float[Tensor, "batch heads queries dim"]
+Keys = Float[Tensor, "batch heads keys dim"]
+Values = Float[Tensor, "batch heads keys part"]  # may be of another width
+Mixed = Float[Tensor, "batch heads queries part"]
 
 
 def allowed(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Bool[Tensor, "..."] | None:
@@ -46,14 +49,14 @@ def allowed(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Bool[Ten
 
 
 def attention(
-    q: Heads,
-    k: Heads,
-    v: Heads,
+    q: Queries,
+    k: Keys,
+    v: Values,
     mask: Bool[Tensor, "..."] | None = None,
     causal: bool = False,
     dropout_p: float = 0.0,
     training: bool = False,
-) -> Heads:
+) -> Mixed:
     """softmax(q kᵀ / √d) v, fused: the (query, key) matrix is never stored (Vaswani et al. 2017; Dao et al. 2022).
 
     Derived in chapter 06.
@@ -82,7 +85,7 @@ def attention(
 
 
 def attention_weights(
-    q: Heads, k: Heads, mask: Bool[Tensor, "..."] | None = None, causal: bool = False
+    q: Queries, k: Keys, mask: Bool[Tensor, "..."] | None = None, causal: bool = False
 ) -> Float[Tensor, "batch heads queries keys"]:
     """Return softmax(q kᵀ / √d) over the keys: each row sums to one, or to zero where a query may attend to nothing."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, h, T, d), (B, h, S, d) -> (B, h, T, S)
@@ -95,8 +98,8 @@ def attention_weights(
 
 
 def naive_attention(
-    q: Heads, k: Heads, v: Heads, mask: Bool[Tensor, "..."] | None = None, causal: bool = False
-) -> Heads:
+    q: Queries, k: Keys, v: Values, mask: Bool[Tensor, "..."] | None = None, causal: bool = False
+) -> Mixed:
     """The same as `attention`, with the (query, key) matrix in the open; memory grows with its area. Chapter 06."""
     return attention_weights(q, k, mask, causal) @ v  # (B, h, T, S), (B, h, S, d) -> (B, h, T, d)
 
@@ -126,7 +129,7 @@ class MultiHeadAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim, bias=bias)
         self.out = nn.Linear(dim, dim, bias=bias)
 
-    def project(self, x: Tensor, context: Tensor | None) -> tuple[Heads, Heads, Heads]:
+    def project(self, x: Tensor, context: Tensor | None) -> tuple[Queries, Keys, Values]:
         """Return queries of `x`, and keys and values of `context` (of `x` itself if there is none), in heads."""
         if context is None:
             qkv = rearrange(self.qkv(x), "b t (three h d) -> three b h t d", three=3, h=self.heads)

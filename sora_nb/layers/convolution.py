@@ -11,7 +11,7 @@ from torch.nn import functional as F
 def causal_conv1d(
     x: Float[Tensor, "batch channels time"],
     weight: Float[Tensor, "out channels kernel"],
-    bias: Float[Tensor, "out"] | None = None,
+    bias: Float[Tensor, " out"] | None = None,
     dilation: int = 1,
 ) -> Float[Tensor, "batch out time"]:
     r"""Convolve so that output t sees no frame after t: :math:`y_t = b + \sum_i W_i x_{t - (k - 1 - i) d}`.
@@ -156,7 +156,7 @@ class TCN(nn.Module):
 
 def warn_if_short(time: int, receptive_field: int) -> None:
     """Warn that a clip is shorter than the receptive field. Derived in chapter 10."""
-    if time < receptive_field:
+    if time < receptive_field and not torch.compiler.is_compiling():
         warnings.warn(
             f"The clip has {time} frames and the receptive field is {receptive_field}: even the last output sees "
             f"{receptive_field - time} frames of padding, so the outermost taps never meet data; use longer clips or fewer levels.",

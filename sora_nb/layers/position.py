@@ -7,7 +7,7 @@ from torch import Tensor, nn
 PAIRINGS = ("interleaved", "half")
 
 
-def frequencies(dim: int, base: float, device=None) -> Float[Tensor, "half"]:
+def frequencies(dim: int, base: float, device=None) -> Float[Tensor, " half"]:
     """Return the `dim / 2` angular frequencies ω_i = base^(−2i/dim), in radians per position."""
     if dim < 2 or dim % 2:
         raise ValueError(
@@ -44,18 +44,19 @@ class LearnedPosition(nn.Module):
         super().__init__()
         self.table = nn.Parameter(torch.randn(max_length, dim) * 0.5)
 
-    def forward(self, x: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time dim"]:
+    def forward(self, x: Float[Tensor, "*batch time dim"]) -> Float[Tensor, "*batch time dim"]:
         """Return `x` plus the codes of its positions.
 
         Raises:
             ValueError: if the sequence is longer than the table.
         """
-        if x.shape[1] > len(self.table):
+        time, rows = x.shape[-2], self.table.shape[0]
+        if time > rows:
             raise ValueError(
-                f"The sequence has {x.shape[1]} positions but the learned table holds {len(self.table)}: "
+                f"The sequence has {time} positions but the learned table holds {rows}: "
                 "shorten the clip, or build the model with a larger max_length."
             )
-        return x + self.table[: x.shape[1]]
+        return x + self.table[:time]
 
 
 def rotary_angles(length: int, dim: int, base: float = 10_000.0, device=None) -> Float[Tensor, "length half"]:
@@ -105,9 +106,9 @@ def split_axes(dim: int) -> tuple[int, int, int]:
     return dim - 2 * part, part, part
 
 
-def over_axes(codes: list[Float[Tensor, "length part"]]) -> Float[Tensor, "time height width dim"]:
+def over_axes(codes: list[Float[Tensor, "_ _"]]) -> Float[Tensor, "time height width dim"]:
     """Lay three one-axis codes side by side on the (T, H, W) grid: cell (t, h, w) holds [time_t, height_h, width_w]."""
-    time, height, width = (len(code) for code in codes)
+    time, height, width = (code.shape[0] for code in codes)
     grids = (codes[0][:, None, None], codes[1][None, :, None], codes[2][None, None, :])
     return torch.cat([grid.expand(time, height, width, -1) for grid in grids], dim=-1)
 

@@ -1,16 +1,13 @@
 """Recurrence over time: GRU and LSTM cells, a residual GRU stack, and pooling over time. Derived in chapter 08."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-Weights = tuple[
-    Tensor, Tensor, Tensor, Tensor
-]  # input, hidden, input bias, hidden bias: the order of nn.GRU.all_weights
+Weights = Sequence[Tensor]  # input, hidden, input bias, hidden bias: the order of nn.GRU.all_weights
 
 
 def gru_cell(
@@ -134,7 +131,7 @@ class ResidualGRU(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch time dim"],
-        lengths: Int[Tensor, "batch"] | None = None,
+        lengths: Int[Tensor, " batch"] | None = None,
         state: Float[Tensor, "depth batch hidden"] | None = None,
     ) -> tuple[Float[Tensor, "batch time hidden"], Float[Tensor, "depth batch hidden"]]:
         """Return the features at every frame and the state of each layer after the last (valid) frame.
@@ -151,14 +148,16 @@ class ResidualGRU(nn.Module):
             raise ValueError(
                 f"ResidualGRU got features of width {x.shape[-1]}; it was built with dim={self.dim}."
             )
+        padding = None if lengths is None else ~time_mask(lengths, x.shape[1])[..., None]  # (B, T, 1)
+        x = x if padding is None else x.masked_fill(padding, 0)  # whatever is there must not reach a gradient
         x, last = self.project(x), []  # (B, T, D) -> (B, T, H)
         states = [None] * len(self.layers) if state is None else [h[None] for h in state]  # each (1, B, H)
-        mask = None if lengths is None else time_mask(lengths, x.shape[1])[..., None].to(x)  # (B, T, 1)
         for layer, norm, h in zip(self.layers, self.norms, states, strict=True):
-            y, h = _run(layer, norm(x), h, lengths)
+            y, h = layer(norm(x), h)
             x = x + y if self.residual else y
-            last.append(h)
-        return x if mask is None else x * mask, torch.cat(last)  # depth × (1, B, H) -> (depth, B, H)
+            # A GRU's state is its output: that of the last valid frame, which no padding behind it can change.
+            last.append(h[0] if lengths is None else pool_last(y, lengths))
+        return x if padding is None else x.masked_fill(padding, 0), torch.stack(last)  # -> (depth, B, H)
 
     def step(
         self, x: Float[Tensor, "batch dim"], state: Float[Tensor, "depth batch hidden"] | None = None
@@ -168,7 +167,7 @@ class ResidualGRU(nn.Module):
         return y[:, 0], state
 
 
-def time_mask(lengths: Int[Tensor, "batch"], time: int) -> Bool[Tensor, "batch time"]:
+def time_mask(lengths: Int[Tensor, " batch"], time: int) -> Bool[Tensor, "batch time"]:
     """True at the valid frames of each sequence.
 
     Raises:
@@ -176,7 +175,8 @@ def time_mask(lengths: Int[Tensor, "batch"], time: int) -> Bool[Tensor, "batch t
 
     Derived in chapter 08.
     """
-    if lengths.min() < 1 or lengths.max() > time:
+    # A compiler, an exporter and the meta device see shapes only; everywhere else a wrong length is caught.
+    if not (torch.compiler.is_compiling() or lengths.is_meta) and (lengths.min() < 1 or lengths.max() > time):
         raise ValueError(
             f"lengths run from {lengths.min()} to {lengths.max()}; the sequences allow 1 to {time}."
         )
@@ -206,7 +206,7 @@ def pool_last(
     if lengths is None:
         return x[:, -1]
     time_mask(lengths, x.shape[1])  # refuses lengths that would pick a wrong frame
-    return x[torch.arange(len(x), device=x.device), lengths - 1]  # (B, T, D) -> (B, D)
+    return x[torch.arange(x.shape[0], device=x.device), lengths - 1]  # (B, T, D) -> (B, D)
 
 
 def pool_attention(
@@ -217,15 +217,6 @@ def pool_attention(
     if lengths is not None:
         scores = scores.masked_fill(~time_mask(lengths, x.shape[1]), -torch.inf)
     return torch.einsum("bt,btd->bd", scores.softmax(1), x)
-
-
-def _run(layer: nn.GRU, x: Tensor, h: Tensor | None, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-    """One layer over padded sequences; packing makes the last state that of each sequence's last valid frame."""
-    if lengths is None:
-        return layer(x, h)
-    packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-    y, h = layer(packed, h)
-    return pad_packed_sequence(y, batch_first=True, total_length=x.shape[1])[0], h
 
 
 def _check_cell(name: str, x: Tensor, h: Tensor, weights: Weights, gates: int) -> None:

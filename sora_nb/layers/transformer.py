@@ -116,7 +116,7 @@ class Decoder(nn.Module):
         self, memory: Tokens, mask: Bool[Tensor, "..."] | None = None
     ) -> Float[Tensor, "batch queries dim"]:
         """Return one answer a query."""
-        x = self.queries.expand(len(memory), -1, -1)  # (Q, D) -> (B, Q, D)
+        x = self.queries.expand(memory.shape[0], -1, -1)  # (Q, D) -> (B, Q, D)
         for block in self.blocks:
             x = block(x, memory, mask)
         return self.norm(x)

@@ -1,141 +1,194 @@
-"""The system of article E: a causal space–time autoencoder with a small code. Derived in chapter 10."""
+"""The system of article E: a causal convolutional autoencoder with a small code beside a linear one. Derived in chapter 10."""
 
-import math
+from typing import NamedTuple
 
-from einops import rearrange
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sora_nb.layers.convolution import CausalConv3d
+from sora_nb.layers.components import Components
+from sora_nb.layers.convolution import TCN
+from sora_nb.layers.door import Clips, check_clips, check_dtype
 
-# Pixels of about zero mean and unit size: raw ones share a large mean, which is learned first and slows down the rest.
-GRAY, SCALE = 0.5, 4.0
 
+class CodeState(NamedTuple):
+    """What `SoraAutoencoder.step` remembers of a stream; its size is bounded by one group of frames."""
 
-class CausalBlock(nn.Module):
-    r"""A dilated causal convolution over time and a pointwise one, with a shortcut: :math:`x + F(x)`.
-
-    It is a TCN's step at every place of the map; the strided convolutions around it mix space. Derived in chapter 10.
-    """
-
-    def __init__(self, width: int, dilation: int):
-        super().__init__()
-        self.conv1 = CausalConv3d(width, width, (3, 1), dilation=dilation)
-        self.conv2 = nn.Conv3d(width, width, 1)
-
-    def forward(
-        self, x: Float[Tensor, "batch width time height width"]
-    ) -> Float[Tensor, "batch width time height width"]:
-        return x + self.conv2(F.silu(self.conv1(F.silu(x))))
+    frames: Float[Tensor, "batch waiting channels height width"]  # not yet a whole step
+    steps: Float[Tensor, "batch done component"]  # components of the steps of this group
+    hidden: Float[Tensor, "batch done dim"]  # and what the network made of them
+    tcn: list | None
 
 
 class SoraAutoencoder(nn.Module):
-    """Encode a clip into one small vector for every four frames, and decode it again.
+    """Encode each group of frames into one small vector, and decode it again.
 
-    Convolutions halve height, width and time twice each; residual blocks with dilations 1, 2, 4 stand before the
-    last of them; a linear map of a whole frame of features gives the code. The decoder mirrors it. Everything is
-    causal in groups of four frames: vector j sees the frames up to 4j + 3, and the frames from 4j on are decoded from
-    the vectors up to j, so that a stream can be coded as it comes.
+    A linear code and, beside it, a network that learns what a linear code cannot say:
+
+    frames → principal components of each frame → of each step of ``hop`` frames → (causal TCN over steps) → code
+
+    The code of a group is the leading components of its steps, scaled to spread 1, plus a linear map of the TCN's
+    outputs. The decoder mirrors it. Both networks' last layers start at zero, so that after `fit_linear` the model *is*
+    principal component analysis, and training starts from there. Everything is causal in groups: a code vector sees its
+    own group and earlier frames, a frame is decoded from its own group's vector and earlier ones.
 
     Args:
-        code: numbers a vector; 16 frames make 4 vectors, so that the default of 16 is the article's code of 64.
-        size: height and width of the frames; a multiple of 4.
-        width: channels of the first convolution; the deeper ones have twice as many.
+        classes: number of class scores, read from the code.
+        dim, depth, kernel: channels, blocks and taps of each TCN.
+        code: numbers a vector; one vector for each group.
+        group: frames a group; a multiple of ``hop``.
+        hop: frames a step.
+        size: height and width of the frames.
         channels: colours.
+        components: kept for each frame, and for each step; they bound what can be reconstructed.
+
+    Raises:
+        ValueError: the group is no multiple of the hop, or there are more components than numbers.
 
     Derived in chapter 10.
     """
 
-    group = 4  # frames a code vector
-
-    def __init__(self, code: int = 16, size: int = 16, width: int = 32, channels: int = 3):
+    def __init__(
+        self,
+        classes: int,
+        *,
+        dim: int = 256,
+        depth: int = 1,
+        kernel: int = 2,
+        code: int = 64,
+        group: int = 16,
+        hop: int = 4,
+        size: int = 16,
+        channels: int = 3,
+        components: tuple[int, int] = (128, 160),
+    ):
         super().__init__()
-        if size % 4:
-            raise ValueError(
-                f"SoraAutoencoder got size={size}; the frames are halved twice, give a multiple of 4."
-            )
-        self.shape, wide, cells = (channels, size, size), 2 * width, (size // 4) ** 2
-        self.encoder = nn.Sequential(
-            CausalConv3d(channels, width, stride=(1, 2)),
-            nn.SiLU(),
-            CausalConv3d(width, wide, stride=(2, 2)),
-            *[CausalBlock(wide, d) for d in (1, 2, 4)],
-            nn.SiLU(),
-            CausalConv3d(wide, wide, stride=(2, 1)),
-            nn.SiLU(),
-        )
-        self.to_code = nn.Linear(wide * cells, code)
-        self.from_code = nn.Linear(code, wide * cells)
-        self.decoder = nn.Sequential(
-            nn.SiLU(),
-            Upsample(wide, wide, (2, 1)),
-            *[CausalBlock(wide, d) for d in (4, 2, 1)],
-            nn.SiLU(),
-            Upsample(wide, width, (2, 2)),
-            nn.SiLU(),
-            Upsample(width, channels, (1, 2)),
-        )
+        if group < hop or group % hop:
+            raise ValueError(f"SoraAutoencoder got group={group}; it must be a multiple of hop={hop}.")
+        by_frame, by_step = components
+        self.width, self.group, self.hop, self.shape = code, group, hop, (channels, size, size)
+        self.steps = group // hop
+        self.by_frame = Components(channels * size * size, by_frame)
+        self.by_step = Components(hop * by_frame, by_step)
+        self.by_group = Components(self.steps * by_step, code)
+        self.encoder = TCN(by_step, dim, depth, kernel)
+        self.to_code = nn.Linear(self.steps * dim, code)
+        self.from_code = nn.Linear(code, self.steps * dim)
+        self.decoder = TCN(dim, dim, depth, kernel)
+        self.out = nn.Linear(dim, by_step)
+        # The way back from the linear code; it is trained.
+        self.linear = nn.Linear(code, self.steps * by_step)
+        self.head = nn.Linear(code, classes)
         self._start()
 
     def _start(self) -> None:
-        """Keep the signal's size from layer to layer (He et al. 2015); blocks start silent."""
-        for module in self.modules():
-            if isinstance(module, (nn.Conv3d, nn.ConvTranspose3d)):
-                seen = module.weight[0, 0].numel()  # weights that reach one output
-                if isinstance(module, Upsample):
-                    seen //= math.prod(module.stride)
-                nn.init.normal_(module.weight, std=(2 / (module.in_channels * seen)) ** 0.5)
-                nn.init.zeros_(module.bias)
-        for module in self.modules():
-            if isinstance(module, CausalBlock):
-                nn.init.zeros_(module.conv2.weight)
+        """Silence the networks and invert the linear code."""
+        for layer in (self.to_code, self.out):
+            nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            self.linear.weight.copy_(self.by_group.directions * self.by_group.spread)
+            self.linear.bias.copy_(self.by_group.mean)
 
-    def encode(
-        self, clips: Float[Tensor, "batch time channels height width"]
-    ) -> Float[Tensor, "batch steps code"]:
-        """Return one code vector for every four frames.
+    @torch.no_grad()
+    def fit_linear(self, clips: Clips) -> None:
+        """Take all components from data, and start anew from the linear code that they make.
 
         Raises:
-            ValueError: the frames have another shape than the model, or their number is no multiple of four.
+            ValueError: the clips do not fit the model, or are too few for so many components.
         """
-        if clips.ndim != 5 or tuple(clips.shape[2:]) != self.shape or clips.shape[1] % self.group:
+        self._check(clips)
+        self.by_frame.fit(clips.flatten(2).flatten(0, 1))  # (N·T, C·H·W)
+        parts = self.by_frame(clips.flatten(2)).unflatten(1, (-1, self.hop)).flatten(2)  # (N, T/hop, hop·K)
+        self.by_step.fit(parts.flatten(0, 1))
+        self.by_group.fit(self._grouped(self.by_step(parts)).flatten(0, 1))
+        self._start()
+
+    def encode(self, clips: Clips) -> Float[Tensor, "batch groups code"]:
+        """Return one code vector for each group of frames.
+
+        Raises:
+            ValueError: the clips have other axes, colours, sizes or numbers than the model takes, hold nothing, or their
+                frames do not make whole groups.
+        """
+        self._check(clips)
+        steps = self._describe(clips)  # (B, T, C, H, W) -> (B, T/hop, K)
+        return self._code(steps, self.encoder(steps / self._scale))
+
+    def decode(self, code: Float[Tensor, "batch groups code"]) -> Clips:
+        """Return the clip that a code stands for; values are near [0, 1] but not clipped to it.
+
+        Raises:
+            ValueError: the vectors have another width or number type than the model's code.
+        """
+        if code.ndim != 3 or code.shape[-1] != self.width:
+            raise ValueError(
+                f"SoraAutoencoder got a code of shape {tuple(code.shape)}; it expects (batch, groups, {self.width})."
+            )
+        check_dtype(self, code)
+        hidden = F.relu(self.from_code(code)).unflatten(2, (self.steps, -1)).flatten(1, 2)  # (B, T/hop, D)
+        steps = self.linear(code).unflatten(2, (self.steps, -1)).flatten(1, 2)  # (B, T/hop, K)
+        steps = steps + self._scale * self.out(self.decoder(hidden))
+        frames = self.by_step.back(steps).unflatten(2, (self.hop, -1)).flatten(1, 2)  # (B, T, K')
+        return self.by_frame.back(frames).unflatten(2, self.shape)  # (B, T, C, H, W)
+
+    def reconstruct(self, clips: Clips) -> Clips:
+        """Encode and decode."""
+        return self.decode(self.encode(clips))
+
+    def embed(self, clips: Clips) -> Float[Tensor, "batch code"]:
+        """Return one vector a clip: the mean of its groups' codes."""
+        return self.encode(clips).mean(1)
+
+    def forward(self, clips: Clips) -> Float[Tensor, "batch classes"]:
+        """Return class scores (logits), read from the code."""
+        return self.head(self.embed(clips))
+
+    def step(
+        self, frame: Float[Tensor, "batch channels height width"], state: CodeState | None = None
+    ) -> tuple[Float[Tensor, "batch code"] | None, CodeState]:
+        """Take one more frame; return the code vector if it completes a group, else None, and the new state.
+
+        The vectors are those of :meth:`encode`. Used in chapter 20.
+        """
+        check_clips(self, frame[:, None], self.shape[0])
+        state = self._fresh(frame) if state is None else state
+        frames = torch.cat([state.frames, frame[:, None]], 1)
+        if frames.shape[1] < self.hop:
+            return None, state._replace(frames=frames)
+        now = self._describe(frames)[:, 0]  # (B, hop, C, H, W) -> (B, K)
+        seen, tcn = self.encoder.step(now / self._scale, state.tcn)
+        steps, hidden = torch.cat([state.steps, now[:, None]], 1), torch.cat([state.hidden, seen[:, None]], 1)
+        if steps.shape[1] < self.steps:
+            return None, CodeState(frames[:, :0], steps, hidden, tcn)
+        return self._code(steps, hidden)[:, 0], CodeState(frames[:, :0], steps[:, :0], hidden[:, :0], tcn)
+
+    @property
+    def _scale(self) -> Tensor:
+        """A quarter of the largest spread: what goes in and out of the networks is a few units large."""
+        return self.by_step.spread[0] / 4
+
+    def _describe(self, clips: Tensor) -> Tensor:
+        """Components of each step: (B, T, C, H, W) -> (B, T/hop, K)."""
+        return self.by_step(self.by_frame(clips.flatten(2)).unflatten(1, (-1, self.hop)).flatten(2))
+
+    def _grouped(self, x: Tensor) -> Tensor:
+        """The steps of a group side by side: (B, T/hop, K) -> (B, T/group, steps·K)."""
+        return x.unflatten(1, (-1, self.steps)).flatten(2)
+
+    def _code(self, steps: Tensor, hidden: Tensor) -> Tensor:
+        linear = self.by_group(self._grouped(steps)) / self.by_group.spread
+        return linear + self.to_code(self._grouped(hidden))
+
+    def _fresh(self, frame: Tensor) -> CodeState:
+        batch, components = frame.shape[0], self.by_step.spread.shape[0]
+        none = [frame.new_zeros(batch, 0, n) for n in (components, self.out.in_features)]
+        return CodeState(frame[:, None][:, :0], *none, None)
+
+    def _check(self, clips: Tensor) -> None:
+        check_clips(self, clips, self.shape[0])
+        if tuple(clips.shape[2:]) != self.shape or clips.shape[1] % self.group:
             raise ValueError(
                 f"SoraAutoencoder got clips of shape {tuple(clips.shape)}; it expects (batch, time, {self.shape[0]}, "
                 f"{self.shape[1]}, {self.shape[2]}) with time a multiple of {self.group}."
             )
-        x = self.encoder(SCALE * (clips - GRAY).transpose(1, 2))  # (B, T, C, H, W) -> (B, W, T/4, H/4, W/4)
-        return self.to_code(rearrange(x, "b c t h w -> b t (c h w)"))
-
-    def decode(
-        self, code: Float[Tensor, "batch steps code"]
-    ) -> Float[Tensor, "batch time channels height width"]:
-        """Return the clip that a code stands for; values are near [0, 1] but not clipped to it.
-
-        Raises:
-            ValueError: the vectors have another width than the model's code.
-        """
-        if code.ndim != 3 or code.shape[-1] != self.to_code.out_features:
-            raise ValueError(
-                f"SoraAutoencoder got a code of shape {tuple(code.shape)}; it expects (batch, steps, {self.to_code.out_features})."
-            )
-        side = self.shape[1] // 4
-        x = rearrange(self.from_code(code), "b t (c h w) -> b c t h w", h=side, w=side)
-        return GRAY + self.decoder(x).transpose(1, 2) / SCALE  # (B, C, T, H, W) -> (B, T, C, H, W)
-
-    def forward(
-        self, clips: Float[Tensor, "batch time channels height width"]
-    ) -> Float[Tensor, "batch time channels height width"]:
-        """Reconstruct clips with values in [0, 1]."""
-        return self.decode(self.encode(clips))
-
-
-class Upsample(nn.ConvTranspose3d):
-    """Grow time and space by whole factors, each frame from its own group only. Derived in chapter 10."""
-
-    def __init__(self, channels: int, out: int, factor: tuple[int, int]):
-        time, space = factor
-        kernel = 2 * space if space > 1 else 1
-        super().__init__(
-            channels, out, (time, kernel, kernel), (time, space, space), (0, space // 2, space // 2)
-        )

@@ -4,6 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sora_nb.layers.door import ClipsOrFeatures, centered, check_clips
 from sora_nb.layers.frames import FrameCNN
 
 
@@ -14,19 +15,27 @@ class MeanPool(nn.Module):
         classes: number of class scores.
         dim: width of a frame's feature, and of the representation.
         frames: another network (B, T, C, H, W) -> (B, T, dim) in place of the `FrameCNN`.
+        center: first take away each clip's mean over time.
     """
 
-    def __init__(self, classes: int = 12, dim: int = 128, frames: nn.Module | None = None):
+    def __init__(
+        self, classes: int, *, dim: int = 128, frames: nn.Module | None = None, center: bool = False
+    ):
         super().__init__()
+        self.width, self.center = dim, center
         self.frames = FrameCNN(dim) if frames is None else frames
-        self.classify = nn.Linear(dim, classes)
+        self.head = nn.Linear(dim, classes)
 
-    def embed(self, clips: Float[Tensor, "batch time channels height width"]) -> Float[Tensor, "batch dim"]:
-        """Return one representation a clip."""
-        return F.relu(self.frames(clips)).mean(1)  # (B, T, C, H, W) -> (B, T, D) -> (B, D)
+    def embed(self, clips: ClipsOrFeatures) -> Float[Tensor, "batch dim"]:
+        """Return one representation a clip.
 
-    def forward(
-        self, clips: Float[Tensor, "batch time channels height width"]
-    ) -> Float[Tensor, "batch classes"]:
+        Raises:
+            ValueError: the clips have other axes, colours or numbers than the model takes, or hold nothing.
+        """
+        check_clips(self, clips)
+        features = self.frames(centered(clips) if self.center else clips)  # (B, T, C, H, W) -> (B, T, D)
+        return F.relu(features).mean(1)  # -> (B, D)
+
+    def forward(self, clips: ClipsOrFeatures) -> Float[Tensor, "batch classes"]:
         """Return class scores (logits)."""
-        return self.classify(self.embed(clips))
+        return self.head(self.embed(clips))

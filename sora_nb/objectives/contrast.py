@@ -1,10 +1,14 @@
 """Losses that need no labels, and measures of what they make of a representation. Derived in chapter 11."""
 
+from collections.abc import Callable
+
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
+
+from sora_nb.objectives.views import view as usual_view
 
 
 def info_nce(
@@ -27,7 +31,7 @@ def info_nce(
     _check(queries, keys, temperature)
     candidates = keys if negatives is None else torch.cat([keys, negatives])  # (n + m, D)
     logits = F.normalize(queries, dim=-1) @ F.normalize(candidates, dim=-1).T / temperature  # (n, n + m)
-    return F.cross_entropy(logits, torch.arange(len(queries), device=queries.device))
+    return F.cross_entropy(logits, torch.arange(queries.shape[0], device=queries.device))
 
 
 def nt_xent(
@@ -42,7 +46,7 @@ def nt_xent(
     """
     _check(first, second, temperature)
     first, second = gather_with_gradient(first), gather_with_gradient(second)
-    n = len(first)
+    n = first.shape[0]
     if n < 2:
         raise ValueError(f"nt_xent got {n} clip; without a second one there is no negative.")
     z = F.normalize(torch.cat([first, second]), dim=-1)  # (2n, D)
@@ -60,51 +64,49 @@ def vicreg(
     No clip is compared with another. Derived in chapter 11.
 
     Raises:
-        ValueError: the two differ in shape.
+        ValueError: the two differ in shape or hold fewer than two clips.
     """
     _check(first, second)
     first, second = gather_with_gradient(first), gather_with_gradient(second)
+    if first.shape[0] < 2:
+        raise ValueError("vicreg got 1 clip; without a second one there is no spread.")
     loss = invariance * F.mse_loss(first, second)
     for z in (first, second):
         cov = torch.cov(z.T)  # (n, D) -> (D, D)
         loss = loss + variance * F.relu(1 - (cov.diagonal() + 1e-4).sqrt()).mean() / 2
-        loss = loss + covariance * (cov - cov.diagonal().diag()).square().sum() / len(cov)
+        loss = loss + covariance * (cov - cov.diagonal().diag()).square().sum() / cov.shape[0]
     return loss
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
+    def forward(ctx, x: Tensor, counts: list[int]) -> Tensor:
+        ctx.counts = counts
+        missing = max(counts) - len(x)
+        padded = torch.cat([x, x.new_zeros(missing, *x.shape[1:])])  # all_gather takes equal shapes
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded.contiguous())
+        return torch.cat([part[:count] for part, count in zip(parts, counts)])
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         gradient = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)  # every process's loss looks at these rows
-        return gradient.chunk(dist.get_world_size())[dist.get_rank()]
+        return gradient.split(ctx.counts)[dist.get_rank()], None
 
 
 def gather_with_gradient(x: Float[Tensor, "n dim"]) -> Float[Tensor, "all dim"]:
     """The rows of all processes, in order of rank; the gradient finds its way back to each. Derived in chapter 11.
 
     Its backward adds up the gradients of all processes' losses. DistributedDataParallel then takes the mean over processes, so a
-    loss that every process computes on the gathered rows has exactly the gradient of one process with the whole batch. In
-    a single process this returns its input.
-
-    Raises:
-        ValueError: the processes hold different numbers of rows.
+    loss that every process computes on the gathered rows has exactly the gradient of one process with the whole batch,
+    also where the processes hold different numbers of rows. In a single process this returns its input.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return x
     counts = [torch.zeros(1, dtype=torch.long, device=x.device) for _ in range(dist.get_world_size())]
     dist.all_gather(counts, torch.tensor([len(x)], device=x.device))
-    if len({int(count) for count in counts}) > 1:
-        raise ValueError(
-            f"The processes hold {[int(c) for c in counts]} rows; choose a batch size that they divide evenly."
-        )
-    return _Gather.apply(x)
+    return _Gather.apply(x, [int(count) for count in counts])
 
 
 def alignment(first: Float[Tensor, "n dim"], second: Float[Tensor, "n dim"]) -> Float[Tensor, ""]:
@@ -124,6 +126,38 @@ def effective_rank(z: Float[Tensor, "n dim"]) -> float:
     """exp of the entropy of the centred singular values' shares: from 1 to dim (Roy & Vetterli 2007). Derived in chapter 11."""
     values = torch.linalg.svdvals((z - z.mean(0)).double())
     return float(torch.special.entr(values / values.sum().clamp(min=1e-12)).sum().exp())
+
+
+def contrast_step(
+    view: Callable = usual_view, loss: Callable = nt_xent, pairs: bool = False
+) -> Callable[[torch.nn.Module, tuple], tuple[Tensor, Tensor]]:
+    """A training step for ``training.fit``: two views of each clip, one pass, one loss. Derived in chapter 11.
+
+    The step takes a model with ``project`` and a batch whose first item is the clips. With ``pairs`` the second view is
+    one of the batch's second item, partner clips that show the same motion otherwise. Its score is `picked`.
+
+    Args:
+        view: makes a random view of clips.
+        loss: compares first with second views.
+        pairs: take the second view of partner clips.
+    """
+
+    def step(model, batch):
+        views = torch.cat([view(batch[0]), view(batch[1] if pairs else batch[0])])
+        first, second = model.project(views).chunk(2)
+        return loss(first, second), picked(first.detach(), second.detach())
+
+    return step
+
+
+def picked(first: Float[Tensor, "n dim"], second: Float[Tensor, "n dim"]) -> Float[Tensor, ""]:
+    """How often a clip's partner is the nearest of all second views by cosine; chance is 1/n. Derived in chapter 11.
+
+    Under several processes n are the clips of all of them.
+    """
+    first, second = gather_with_gradient(first), gather_with_gradient(second)
+    nearest = (F.normalize(first, dim=1) @ F.normalize(second, dim=1).T).argmax(1)
+    return (nearest == torch.arange(first.shape[0], device=first.device)).float().mean()
 
 
 def _check(first: Tensor, second: Tensor, temperature: float = 1.0) -> None:

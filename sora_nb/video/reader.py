@@ -255,7 +255,7 @@ class VideoReader:
             frames[filled] = picture
         return frames
 
-    def _lay(self, picture: Picture, frame: av.VideoFrame) -> Picture:
+    def _lay(self, picture: Picture, frame: av.VideoFrame) -> UInt8[np.ndarray, "rows columns 3"]:
         """Turn a picture as it is shown."""
         forms, turn = self._file.index.forms, frame.rotation
         if turn not in forms:  # looking at the matrix itself costs more than decoding a small frame

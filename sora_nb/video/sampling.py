@@ -21,6 +21,10 @@ def _check(**counts: int) -> None:
 
 
 def _rng(generator: np.random.Generator | int | None) -> np.random.Generator:
+    if generator is None:
+        import torch  # here: the processes that write the motion set must not wait for it
+
+        generator = int(torch.randint(2**63 - 1, ()))
     return np.random.default_rng(generator)  # passes a Generator through unchanged
 
 
@@ -52,7 +56,8 @@ def sample_segments(n: int, k: int, generator: np.random.Generator | int | None 
     Args:
         n: Number of frames in the video.
         k: Number of segments.
-        generator: NumPy generator or seed; without one each call differs.
+        generator: NumPy generator or seed; without one torch's generator draws, so that the seed of a run decides
+            and the workers of a DataLoader differ.
 
     Returns:
         ``(k,)`` non-decreasing indices, one per segment; index ``i`` lies in segment ``i``.
@@ -108,7 +113,8 @@ def sample_random_clip(
         n: Number of frames in the video.
         k: Number of frames wanted.
         stride: Distance between neighbours, in frames.
-        generator: NumPy generator or seed; without one each call differs.
+        generator: NumPy generator or seed; without one torch's generator draws, so that the seed of a run decides
+            and the workers of a DataLoader differ.
 
     Returns:
         ``(k,)`` indices; a video too short for the clip is read from 0 and its last frame held.
