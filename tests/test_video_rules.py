@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 
 import av
@@ -22,7 +21,7 @@ from video_files import (
 )
 
 from sora_nb.video import VideoReader, VideoReadError, packets, probe, read_audio, read_video, write_video
-from sora_nb.video.errors import damaged, heed, listening
+from sora_nb.video.errors import damaged
 from sora_nb.video.index import NEVER, Clock
 
 CODECS = {
@@ -318,16 +317,15 @@ def test_damage_is_not_blamed_on_permissions(tmp_path):
     path = tmp_path / "a.gif"
     scene = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", "8")
     assert ffmpeg(*scene, path).returncode == 0
-    data, reasons = path.read_bytes(), set()
-    for place in range(800, len(data), 97):
+    data, causes = path.read_bytes(), []
+    for place in range(760, len(data), 29):
         path.write_bytes(data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :])
         try:
             read_video(path)
         except VideoReadError as error:
-            reasons.add(error.reason)
-    assert len(reasons) >= 2
-    reasons.add(damaged(path, av.error.PermissionError(1, "Operation not permitted", str(path))).reason)
-    assert not any("ermi" in reason or "no such" in reason for reason in reasons)  # permission, permitted
+            assert error.reason.startswith("it is damaged or no video") and "ermi" not in error.reason
+            causes.append(type(error.__cause__))
+    assert av.error.PermissionError in causes
     assert "no such file" in damaged(tmp_path / "gone", av.error.PermissionError(1, "", "")).reason
 
 
@@ -345,68 +343,3 @@ def test_a_closed_reader_says_so(tmp_path):
         with pytest.raises(VideoReadError, match="its reader is closed; open it again"):
             attempt()
     assert len(reader) == 4
-
-
-def test_what_ffmpeg_complains_of_is_refused(tmp_path):
-    """This decoder shows a damaged picture and only says so."""
-    path = make(tmp_path / "a.mkv", codec="ffv1", gop=1)
-    reference = sequential(path)
-    with av.open(str(path)) as container:
-        packet = list(container.demux(video=0))[20]
-        place, size = packet.pos, packet.size
-    data = bytearray(path.read_bytes())
-    data[place + size // 2] ^= 255
-    path.write_bytes(data)
-    assert "CRC" in command_line(path)[2]
-    with pytest.raises(VideoReadError, match="FFmpeg complains of it .*CRC mismatch"):
-        read_video(path)
-    with VideoReader(path) as reader:  # the damage does not spoil the other frames
-        np.testing.assert_array_equal(reader.get([0, 19, 21, 39]), reference[[0, 19, 21, 39]])
-        for _ in range(2):  # nor is it forgotten
-            with pytest.raises(VideoReadError):
-                reader.get([20])
-
-
-def test_listening_leaves_the_log_as_it_was():
-    for level in (None, av.logging.FATAL, av.logging.DEBUG):
-        av.logging.set_level(level)
-        try:
-            with listening() as outer:
-                with listening():
-                    pass
-                av.logging.log(av.logging.ERROR, "codec", "bad")
-                av.logging.log(av.logging.ERROR, "codec", "bad")
-                av.logging.log(av.logging.WARNING, "codec", "odd")
-            assert [text for kind, _, text in outer if kind == av.logging.ERROR] == ["bad", "bad"]
-            assert av.logging.get_level() == level and av.logging.get_skip_repeated()
-        finally:
-            av.logging.set_level(None)
-    heed(Path("a"), [(av.logging.WARNING, "codec", "odd")])
-    with pytest.raises(VideoReadError, match="odd"):
-        heed(Path("a"), [(av.logging.WARNING, "codec", "even"), (av.logging.ERROR, "codec", "odd\n")])
-
-
-def test_threads_do_not_hear_each_other(tmp_path):
-    """One thread reads a damaged file over and over; the other's file is whole."""
-    good = make(tmp_path / "good.mkv", codec="ffv1", count=10)
-    bad = tmp_path / "bad.mkv"
-    data = bytearray(good.read_bytes())
-    data[len(data) * 2 // 3] ^= 255
-    bad.write_bytes(data)
-    reference, stop, refused = sequential(good), threading.Event(), []
-
-    def spoil() -> None:
-        while not stop.is_set():
-            with pytest.raises(VideoReadError):
-                read_video(bad)
-            refused.append(1)
-
-    other = threading.Thread(target=spoil)
-    other.start()
-    try:
-        while len(refused) < 20 and other.is_alive():
-            np.testing.assert_array_equal(read_video(good), reference)
-    finally:
-        stop.set()
-        other.join()
-    assert len(refused) >= 20

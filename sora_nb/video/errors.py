@@ -6,9 +6,6 @@ import errno
 import os
 import re
 import stat
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -85,50 +82,3 @@ def damaged(path: Path, error: Exception) -> VideoReadError:
     if isinstance(error, PermissionError):  # -1, with which some decoders say no more than that they failed
         detail = "its decoder fails"
     return VideoReadError(path, f"it is damaged or no video ({detail})", RECODE)
-
-
-class _Level:
-    """PyAV's log settings, so that errors are heard for as long as somebody in some thread listens."""
-
-    def __init__(self) -> None:
-        self.lock, self.listeners, self.before = threading.Lock(), 0, (None, True)
-
-    def shift(self, by: int) -> None:
-        with self.lock:
-            if not self.listeners:
-                self.before = av.logging.get_level(), av.logging.get_skip_repeated()
-                av.logging.set_level(max(av.logging.ERROR, self.before[0] or 0))
-                av.logging.set_skip_repeated(False)  # what the file before has said counts for this one too
-            self.listeners += by
-            if not self.listeners:
-                av.logging.set_level(self.before[0])
-                av.logging.set_skip_repeated(self.before[1])
-
-
-_level = _Level()
-if hasattr(os, "register_at_fork"):  # a thread that is not in the child may hold the lock
-    os.register_at_fork(after_in_child=_level.__init__)
-
-
-@contextmanager
-def listening() -> Iterator[list[tuple[int, str, str]]]:
-    """Collect what FFmpeg logs in this thread: level, who says it, what."""
-    _level.shift(1)
-    try:
-        with av.logging.Capture() as log:
-            yield log
-    finally:
-        _level.shift(-1)
-
-
-def heed(path: Path, log: list[tuple[int, str, str]]) -> None:
-    """Refuse what FFmpeg's log calls an error, even where a damaged picture comes out.
-
-    Decoders that run in threads of their own are not heard and have to fail by themselves.
-
-    Raises:
-        MisledError: If there is an error in the log.
-    """
-    for level, _, text in log:
-        if level <= av.logging.ERROR:
-            raise MisledError(path, f"FFmpeg complains of it ({text.strip()})", RECODE)

@@ -21,9 +21,7 @@ from sora_nb.video.picture import Form
 
 NEVER = -1 << 63  # in an array of time stamps: there is none
 KEEP_INDICES = 64 << 20  # the indices of the files opened last stay in memory, up to so many bytes
-NOT_CODED = (
-    19  # an MPEG-4 packet of up to so many bytes may say "the picture before stays", which gives no frame
-)
+NOT_CODED = 19  # up to so many bytes, an MPEG-4 packet may say "the picture stays", which gives no frame
 # Of these codecs, a packet gives one frame and a key frame decodes by itself...
 WHOLE = {
     "av1", "dnxhd", "ffv1", "flv1", "h263", "h264", "hevc", "huffyuv", "jpeg2000", "mjpeg", "mpeg1video", "mpeg2video",

@@ -17,21 +17,11 @@ from pathlib import Path
 
 import av
 
-from sora_nb.video.errors import (
-    FAILURES,
-    RECODE,
-    MisledError,
-    VideoReadError,
-    damaged,
-    heed,
-    listening,
-    regular,
-)
+from sora_nb.video.errors import FAILURES, RECODE, MisledError, VideoReadError, damaged, regular
 from sora_nb.video.index import NEVER, WHOLE, Index, Indices, Lesson, predict
 
 STRICT = {"err_detect": "explode+crccheck+buffer+bitstream"}  # report damage instead of concealing it
 STUFFED = {"mpeg1video", "mpeg2video"}  # to these, "bitstream" would call zeros before a start code damage
-THREADED = {"av1", "h264", "hevc", "vp9"}  # these may decode in threads: they fail where they complain
 KEEP_BYTES = 8 << 20  # up to this many bytes of packets stay in memory between the two passes
 MP4, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 GENERATE = av.container.Flags.gen_pts.value  # make up a time stamp where a packet has none: not wanted
@@ -76,9 +66,7 @@ class PacketFile:
         self._name = (self._absolute, status.st_size, status.st_mtime_ns)
         self.index = _indices.get(self._name)
         if self.index is None:
-            with listening() as log:
-                self.index = self._read_index()
-            heed(self.path, log)
+            self.index = self._read_index()
             if self.index.sure:
                 _indices.put(self._name, self.index)
             else:
@@ -90,22 +78,14 @@ class PacketFile:
             self.close()
         status = regular(self.path)
         self._process = os.getpid()
-        with listening() as log:
-            self._container = container = av.open(self._absolute, metadata_errors="replace")
+        self._container = container = av.open(self._absolute, metadata_errors="replace")
         container.flags &= ~GENERATE
-        kind = (
-            container.format.name
-        )  # of all that has been looked at, only what the container says concerns the video
-        heed(
-            self.path, [entry for entry in log if entry[1] == kind != MP4]
-        )  # whose tables may err on other tracks
         self._stream = self._choose(container.streams.video)
         context = self._stream.codec_context
         context.options = STRICT
         if context.codec.canonical_name in STUFFED:
             context.options = {name: value.replace("+bitstream", "") for name, value in STRICT.items()}
-        many = context.codec.canonical_name in THREADED and context.width * context.height >= 1 << 18
-        many = many and parent_process() is None  # no mutate: speed only
+        many = context.width * context.height >= 1 << 18 and parent_process() is None  # no mutate: speed only
         context.thread_type = "AUTO" if many else "NONE"
         context.thread_count = min(4, os.cpu_count() or 1) if many else 1
         self._place, self._fed, self._cut = NOWHERE, 0, False  # nothing to go on from
@@ -114,24 +94,14 @@ class PacketFile:
 
     def _choose(self, tracks: tuple[av.VideoStream, ...]) -> av.VideoStream:
         """The track with the largest picture, the first of equals; one marked as default gets a bonus, as in FFmpeg."""
-        best, reason, most = None, "it holds no video", -1
-        for track in tracks:
-            mark, context = track.disposition.value, track.codec_context
-            if (
-                mark & ATTACHED or self._container.format.name == "tty"
-            ):  # which draws any text file as a video
-                continue
-            if context is None:
-                reason = "no decoder here knows its codec"
-                continue
-            score = context.width * context.height + (5_000_000 if mark & DEFAULT else 0)
-            if score > most:
-                best, most = track, score
-        if best is None:
-            raise VideoReadError(
-                self.path, reason, "choose a file with a video track, or re-encode it as H.264"
-            )
-        return best
+        tracks = [(s, s.disposition.value) for s in tracks]
+        tracks = [(s, mark) for s, mark in tracks if not mark & ATTACHED]
+        if not tracks or self._container.format.name == "tty":  # which draws any text file as a video
+            raise VideoReadError(self.path, "it holds no video", "choose a file with a video track")
+        known = [(s.codec_context, s, mark) for s, mark in tracks if s.codec_context is not None]
+        if not known:
+            raise VideoReadError(self.path, "no decoder here knows its codec", "re-encode it as H.264")
+        return max(known, key=lambda k: k[0].width * k[0].height + 5_000_000 * bool(k[2] & DEFAULT))[1]
 
     def _read_index(self) -> Index:
         self._fresh = False
@@ -195,9 +165,8 @@ class PacketFile:
     def rate(self) -> Fraction:
         """Frames a second: the middle one of what the container, FFmpeg and the codec say."""
         stream = self.stream
-        stated = sorted(
-            r for r in (stream.average_rate, stream.guessed_rate, stream.codec_context.framerate) if r
-        )
+        stated = (stream.average_rate, stream.guessed_rate, stream.codec_context.framerate)
+        stated = sorted(rate for rate in stated if rate)
         return stated[(len(stated) - 1) // 2] if stated else Fraction(25)
 
     @property
@@ -213,12 +182,13 @@ class PacketFile:
         before, lesson = self.index, Lesson(self.index, self.codec)
         packets = self._start(0, True)
         try:
-            with listening() as log:
-                for packet in chain(packets, [None]):
-                    for frame in self.stream.codec_context.decode(packet):
-                        self._check(frame, not lesson)
-                        lesson.learn(frame)
-            heed(self.path, log)
+            for packet in chain(packets, [None]):
+                for frame in self.stream.codec_context.decode(packet):
+                    if frame.is_corrupt or not lesson:
+                        self._check(frame)
+                    if frame.pts is None:
+                        raise VideoReadError(self.path, "its frames cannot be told apart", RECODE)
+                    lesson.learn(frame)
         except BaseException:
             self._packets = None  # some of them now have another number
             raise
@@ -248,9 +218,7 @@ class PacketFile:
         groups = self.index.groups(wanted)
         tight = not self.index.taught or len(self.index.shown) == len(self.index.pts)  # a frame is a packet
         for first, last, places in groups:
-            near = (
-                first <= self._fed + 1 or self.index.start(first) <= self._place
-            )  # no frame too many on the way
+            near = first <= self._fed + 1 or self.index.start(first) <= self._place  # no detour
             ahead = near and self._place <= places[0] and not self._cut
             if not ahead or self._process != os.getpid():
                 self._run = self._decode(self._start(first, self.index.taught), first)
@@ -289,7 +257,7 @@ class PacketFile:
             for frame in decode(None if cut else packet):
                 label = frame.pts
                 if label == entry or frame.is_corrupt:
-                    self._check(frame, True)
+                    self._check(frame)
                 if cut:  # drained before its end, the decoder leaves frames out
                     place = next((i for i in range(place, len(labels)) if labels[i] == label), NOWHERE)
                 if place >= len(labels) or labels[place] != label:
@@ -301,15 +269,11 @@ class PacketFile:
                 return
             self._fed += 1
 
-    def _check(self, frame: av.VideoFrame, first: bool) -> None:
-        """Refuse damaged frames, frames without a name, and a first frame that is no key frame."""
+    def _check(self, frame: av.VideoFrame) -> None:
+        """Refuse a damaged frame, and a first frame that is no key frame."""
         if frame.is_corrupt:
             raise MisledError(self.path, "the decoder reports a damaged frame", RECODE)
-        if frame.pts is None:
-            raise VideoReadError(self.path, "its frames cannot be told apart", RECODE)
-        if (
-            first and not frame.key_frame and self.codec in WHOLE
-        ):  # decoders start anywhere, from a gray picture
+        if not frame.key_frame and self.codec in WHOLE:  # decoders start anywhere, from a gray picture
             raise MisledError(self.path, "it does not start with a key frame", RECODE)
 
     def _number(self, packets: Iterator[av.Packet], first: int) -> Iterator[av.Packet]:

@@ -18,7 +18,7 @@ import av
 import numpy as np
 from jaxtyping import Float64, Int, Num, UInt8
 
-from sora_nb.video.errors import FAILURES, RECODE, MisledError, VideoReadError, damaged, heed, listening
+from sora_nb.video.errors import FAILURES, RECODE, MisledError, VideoReadError, damaged
 from sora_nb.video.packets import MATROSKA, MP4, PacketFile, abandon
 from sora_nb.video.picture import UPRIGHT, Form, Picture, form_of, lay, rgb
 
@@ -133,9 +133,7 @@ class VideoReader:
         file = self._file
         if file.index.look is None:
             try:
-                with listening() as log:
-                    _, frame = next(file.frames([0]))
-                heed(self.path, log)
+                _, frame = next(file.frames([0]))
                 height, width = self._lay(rgb(frame), frame).shape[:2]
             except FAILURES as error:
                 raise damaged(self.path, error) from error
@@ -229,10 +227,7 @@ class VideoReader:
         """Decode with the index as it is; where that goes wrong, with a better one."""
         while True:
             try:
-                with listening() as log:
-                    frames = self._convert(wanted, final)
-                heed(self.path, log)
-                return frames
+                return self._convert(wanted, final)
             except (MisledError, av.FFmpegError):
                 if not self._file.learn_more():
                     raise
