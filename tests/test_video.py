@@ -6,6 +6,7 @@ import dataclasses
 import multiprocessing
 import os
 import pickle
+import struct
 from array import array
 from pathlib import Path
 
