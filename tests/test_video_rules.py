@@ -84,13 +84,8 @@ def test_rising_calls_go_on_where_the_last_one_stopped(files, starts, name):
         assert len(starts) == 3
 
 
-LOOK_AHEAD = {
-    "one key frame": 2,
-    "open gop": 2,
-    "ts": 2,
-    "avi": 1,
-    "threads": 5,
-}  # B-frames, or a thread a frame
+# how many packets a decoder wants to see ahead: for B-frames, or because each of its threads holds a frame
+LOOK_AHEAD = {"one key frame": 2, "open gop": 2, "ts": 2, "avi": 1, "threads": 5}
 
 
 @pytest.mark.parametrize("name", CODECS)
