@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import runpy
+import sys
 from pathlib import Path
 
 import av
@@ -142,6 +144,23 @@ def test_readers_take_turns(files):
             np.testing.assert_array_equal(two.get([place + 1])[0], reference[place + 1])
         one.close()
         np.testing.assert_array_equal(two.get([33])[0], reference[33])
+
+
+@pytest.mark.parametrize("error", ["ImportError", "OSError", "RuntimeError"])
+def test_the_benchmark_goes_on_without_a_decoder_whose_libraries_are_missing(
+    tmp_path, monkeypatch, capsys, error
+):
+    """torchcodec without FFmpeg's libraries fails when it is imported, in many lines."""
+    (tmp_path / "torchcodec").mkdir()
+    (tmp_path / "torchcodec" / "__init__.py").write_text(f"raise {error}('no libavutil\\nand so on')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("torchcodec", "torchcodec.decoders"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    script = Path(__file__).parents[1] / "scripts" / "benchmark_video.py"
+    benchmark = runpy.run_path(str(script))
+    named = benchmark["working"](benchmark["METHODS"], make(tmp_path / "a.mp4", count=4))
+    assert list(named) == ["ours", "ours decord", "pyav seq", "pyav seek", "decord"]
+    assert capsys.readouterr().out == f"torchcodec: not available ({error}: no libavutil)\n"
 
 
 # --------------------------------------------------------------------------------------------------- odd streams
