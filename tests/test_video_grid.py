@@ -65,7 +65,7 @@ def files_of(name: str, folder: Path) -> list[Path]:
         "-f",
         "lavfi",
         "-i",
-        "testsrc2=size=64x48:rate=25",
+        "testsrc2=size=64x48:rate=30",
         "-frames:v",
         str(FRAMES),
         "-pix_fmt",
@@ -114,7 +114,7 @@ def check(path: Path) -> str:
         if all(a < b for a, b in pairwise(times)):
             np.testing.assert_allclose(reader.info.times, np.array(times) - times[0], atol=1e-6)
         else:  # the command's times are none
-            np.testing.assert_allclose(reader.info.times, np.arange(len(reference)) / 25, atol=1e-6)
+            np.testing.assert_allclose(reader.info.times, np.arange(len(reference)) / 30, atol=1e-6)
     return "read"
 
 

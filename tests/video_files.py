@@ -117,7 +117,7 @@ KINDS = {
     "h.264 avi": ("a.avi", dict(options=B3), False),
     "h.264 avi with gaps": ("a.avi", dict(options=B3, times=lambda i: i * (i + 3) // 4), False),
     "h.264 asf": ("a.wmv", dict(options=B3), False),
-    "partly fragmented": ("a.mp4", dict(muxer={"movflags": "frag_keyframe"}), False),
+    "partly fragmented": ("a.mp4", dict(options={"bf": "0"}, muxer={"movflags": "frag_keyframe"}), True),
     "hevc": ("a.mp4", dict(codec="libx265", options={"x265-params": "log-level=0:open-gop=0:keyint=12"}), True),
     "hevc open gop": ("a.mp4", dict(codec="libx265", options={"x265-params": "log-level=0:keyint=12"}), False),
     "vp9": ("a.webm", dict(codec="libvpx-vp9", options={"cpu-used": "8"}), True),

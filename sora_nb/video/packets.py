@@ -109,14 +109,14 @@ class PacketFile:
             everything = [packet for packet in self._demux() if not _is_end(packet)]
         except IndexError as error:  # PyAV's answer to a track that the header did not announce
             raise VideoReadError(self.path, "a track appears in its middle", RECODE) from error
-        promised = self._check_count(len(everything))
+        self._check_count(len(everything))
         packets = [packet for packet in everything if packet.size]
         if not packets:
             raise VideoReadError(self.path, "its video track is empty", RECODE)
         index = predict(packets, self.codec, self._stream.time_base)
         fields = self.codec == "h264" and self._stream.codec_context.field_order != PROGRESSIVE
         index.sure &= not self.raw and not fields  # two of which may make one frame
-        index.plain &= len(self._container.streams.video) == 1 and not 0 < promised < len(everything)
+        index.plain &= len(self._container.streams.video) == 1
         if sum(packet.size for packet in packets) <= KEEP_BYTES:
             self._packets = packets
         return index
@@ -125,7 +125,7 @@ class PacketFile:
         """Packets of the track; an empty one stands for the picture before it and is not to be decoded."""
         return self._container.demux(self._stream)
 
-    def _check_count(self, held: int) -> int:
+    def _check_count(self, held: int) -> None:
         """Compare the packets with what the container promises, of which an edit list may hide some."""
         promised = self._stream.frames
         if self.container_name == MP4 and promised > held:
@@ -136,7 +136,6 @@ class PacketFile:
             if promised > held:
                 reason = f"its container promises {promised} frames and holds {held}"
                 raise VideoReadError(self.path, reason, RECODE)
-        return promised
 
     @property
     def stream(self) -> av.VideoStream:
