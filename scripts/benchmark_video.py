@@ -194,7 +194,7 @@ CODECS = {
     "VP8": (
         "webm",
         "libvpx",
-        {"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8", "deadline": "realtime"},
+        {"cpu-used": "8", "deadline": "realtime"},
     ),
     "VP9": ("webm", "libvpx-vp9", {"cpu-used": "8", "deadline": "realtime"}),
     "AV1": ("mp4", "libsvtav1", {"preset": "12", "svtav1-params": "lp=1"}),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from video_files import FRAMES, make, sequential
+from video_files import FRAMES, hide, make, sequential
 
 from sora_nb.video import VideoReader, VideoReadError, packets, read_video
 
@@ -16,8 +16,8 @@ CODECS = {
     "one key frame": ("a.mp4", dict(gop=250, options={"bf": "3"})),
     "intra": ("a.mp4", dict(gop=1)),
     "open gop": ("a.mkv", dict(options={"bf": "3", "x264-params": "open-gop=1:scenecut=0"})),
-    "vp8": (
-        "a.webm", dict(codec="libvpx", options={"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8"})),
+    "vp8": ("a.webm", dict(codec="libvpx", options={"cpu-used": "8"})),
+    "vp8 hidden frames": ("a.webm", {}),
     "vp9": ("a.webm", dict(codec="libvpx-vp9", options={"cpu-used": "8"})),
     "av1": ("a.mp4", dict(codec="libsvtav1", options={"preset": "12", "svtav1-params": "lp=1"})),
     "avi": ("a.avi", dict(codec="mpeg4", options={"bf": "2"})),
@@ -33,7 +33,8 @@ def files(tmp_path_factory):
     def get(name: str) -> Path:
         if name not in made:
             ending, arguments = CODECS[name]
-            made[name] = make(tmp_path_factory.mktemp("rules") / ending, **arguments)
+            folder = tmp_path_factory.mktemp("cost")
+            made[name] = hide(folder / ending) if "hidden" in name else make(folder / ending, **arguments)
         return made[name]
 
     return get
@@ -70,7 +71,7 @@ def test_rising_calls_go_on_where_the_last_one_stopped(files, starts, name):
 
 
 # how many packets a decoder wants to see ahead: for B-frames, or because each of its threads holds a frame
-LOOK_AHEAD = {"one key frame": 2, "open gop": 2, "ts": 2, "avi": 1, "threads": 5}
+LOOK_AHEAD = {"one key frame": 2, "open gop": 2, "ts": 2, "avi": 1, "threads": 7}
 
 
 @pytest.mark.parametrize("name", CODECS)
@@ -82,7 +83,7 @@ def test_decoding_stops_when_the_last_wanted_frame_is_out(files, name):
     for last, wanted in ((0, [0]), (5, [2, 5]), (20, range(15, 21))):
         with VideoReader(files(name)) as reader:
             reader.get(wanted)
-            assert reader._file._fed <= last + ahead, name
+            assert reader._file._fed <= reader._file.index.shown[last] + ahead
 
 
 def test_reading_once_decodes_no_packet_beyond_the_last_wanted_one(files, monkeypatch):

@@ -121,8 +121,8 @@ KINDS = {
     "hevc": ("a.mp4", dict(codec="libx265", options={"x265-params": "log-level=0:open-gop=0:keyint=12"}), True),
     "hevc open gop": ("a.mp4", dict(codec="libx265", options={"x265-params": "log-level=0:keyint=12"}), False),
     "vp9": ("a.webm", dict(codec="libvpx-vp9", options={"cpu-used": "8"}), True),
-    "vp8 hidden frames": (
-        "a.webm", dict(codec="libvpx", options={"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8"}), False),
+    "vp8": ("a.webm", dict(codec="libvpx", options={"cpu-used": "8"}), False),
+    "vp8 hidden frames": ("a.webm", dict(codec="libvpx"), False),
     "av1": ("a.mp4", dict(codec="libsvtav1", options={"preset": "12", "svtav1-params": "lp=1"}), False),
     "vp9 odd height": (
         "a.webm", dict(codec="libvpx-vp9", options={"cpu-used": "8"}, width=96, height=63), False),
@@ -145,7 +145,7 @@ KINDS = {
 def make_kind(name: str, folder: Path) -> Path:
     file_name, arguments, _ = KINDS[name]
     folder.mkdir(parents=True, exist_ok=True)
-    return make(folder / file_name, **arguments)
+    return hide(folder / file_name) if "hidden" in name else make(folder / file_name, **arguments)
 
 
 def audio_only(path: Path) -> Path:
@@ -205,6 +205,20 @@ def ffmpeg(*arguments: str | Path) -> subprocess.CompletedProcess:
         "1",
     ]
     return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True)
+
+
+VP8 = ("-c:v", "libvpx", "-auto-alt-ref", "1", "-lag-in-frames", "16", "-cpu-used", "8", "-b:v", "300k")
+
+
+def hide(path: Path) -> Path:
+    """Write a VP8 file with frames that are decoded and never shown, which its encoder makes in a second pass."""
+    scene = ("-f", "lavfi", "-i", f"testsrc2=size={WIDTH}x{HEIGHT}:rate=25", "-frames:v", str(FRAMES))
+    log = ("-pix_fmt", "yuv420p", "-passlogfile", path.with_name("first"))
+    assert ffmpeg(*scene, *VP8, *log, "-pass", "1", "-f", "null", "-").returncode == 0
+    assert ffmpeg(*scene, *VP8, *log, "-pass", "2", path).returncode == 0
+    with av.open(str(path)) as container:
+        assert sum(packet.size > 0 for packet in container.demux(video=0)) > FRAMES
+    return path
 
 
 def pack(path: Path, count: int) -> Path:

@@ -115,7 +115,7 @@ class PacketFile:
             raise VideoReadError(self.path, "its video track is empty", RECODE)
         index = predict(packets, self.codec, self._stream.time_base)
         fields = self.codec == "h264" and self._stream.codec_context.field_order != PROGRESSIVE
-        index.sure &= not self.raw and not fields  # two of which may make one frame
+        index.sure &= not fields  # two of which may make one frame
         index.plain &= len(self._container.streams.video) == 1
         if sum(packet.size for packet in packets) <= KEEP_BYTES:
             self._packets = packets
