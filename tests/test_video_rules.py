@@ -151,7 +151,7 @@ def test_gaps_between_the_frames_of_an_avi_are_kept(tmp_path, encoder):
     assert ffmpeg(*scene, *encode, tmp_path / "a.nut").returncode == 0
     assert ffmpeg("-i", tmp_path / "a.nut", "-c", "copy", tmp_path / "a.avi").returncode == 0
     kept = [n for n in range(60) if n % 7 != 2 and n % 5 != 3][:24]
-    times = probe(tmp_path / "a.avi").times[:-2]  # it stamps packets, and has none left for the last two frames
+    times = probe(tmp_path / "a.avi").times[:-2]  # no packets come after the last two, to tell their times
     np.testing.assert_allclose(times, np.array(kept[:-2]) / 30, atol=1e-6)
 
 
