@@ -34,6 +34,21 @@ class Session:
 
     line: proxies.Line
     namespace: dict = field(default_factory=lambda: {"__name__": "grader"})
+    theirs: list[str] = field(default_factory=list)
+
+    def ready(self) -> None:
+        """Begin a cell; if the other side had to be started again, get hold of what it defines."""
+        self.line.cell()
+        if self.line.start():
+            self.hold(self.theirs)
+
+    def hold(self, names: list[str]) -> None:
+        """Put names of the student's into the tests' namespace."""
+        for name in names:
+            try:
+                self.namespace[name] = self.line.fetch(name)
+            except (proxies.StudentError, ValueError):
+                self.namespace[name] = proxies.Missing(name)
 
     def given(self, cell: Cell) -> None:
         """Run a cell of the course on both sides."""
@@ -50,11 +65,9 @@ class Session:
             self.line.run(code, f"<cell {cell.id}>")
         except proxies.StudentError as error:
             result.message, result.trace = str(error), error.trace
-        for name in sources.defined(cell.source):
-            try:
-                self.namespace[name] = self.line.fetch(name)
-            except (proxies.StudentError, ValueError):
-                self.namespace[name] = proxies.Missing(name)
+        names = sources.defined(cell.source)
+        self.theirs += names
+        self.hold(names)
         return result
 
     def test(self, cell: Cell) -> Result:
@@ -90,6 +103,8 @@ def grade(problems: sources.ProblemSet, code: dict[str, str], session: Session) 
     """
     results = {}
     for cell in problems.cells:
+        if cell.role in ("given", "solution", "test"):
+            session.ready()
         if cell.role == "given":
             session.given(cell)
         elif cell.role == "solution":

@@ -29,6 +29,13 @@ class Line:
         self.send = send
         self.given: dict[str, object] = {}
 
+    def cell(self) -> None:
+        """A new cell begins."""
+
+    def start(self) -> bool:
+        """Make sure that the other side lives; True if it had to be started, and objects of before are lost."""
+        return False
+
     def ask(self, do: str, buffers=(), **message):
         """One question; raises what the student's code raised."""
         reply, out = self.send({"do": do, **message}, list(buffers))
