@@ -152,8 +152,8 @@ class Boxed(proxies.Line):
 
     def __init__(self, limits: Limits = Limits()):
         super().__init__(self._exchange)
-        self.limits, self.said, self.restarts = limits, "", 0
-        self.left, self.until = limits.notebook_seconds, 0.0
+        self.limits, self.restarts = limits, 0
+        self.left, self.until, self.cell_left = limits.notebook_seconds, 0.0, 0.0
         self.history: list[tuple[str, str]] = []
         self.process = None
 
@@ -164,8 +164,10 @@ class Boxed(proxies.Line):
         self.close()
 
     def cell(self) -> None:
-        """A new cell begins: its seconds start to count when the student's code works."""
+        """A new cell begins, with all its seconds; a process that has died is started again, in vain only so often."""
         self.cell_left = self.limits.cell_seconds
+        if not self.process and self.restarts <= self.limits.restarts:
+            self._start()
 
     def run(self, source: str, name: str) -> None:
         """Execute a cell, and remember it if it ends."""
@@ -181,12 +183,8 @@ class Boxed(proxies.Line):
             self.process.wait()
             self.process = None
 
-    def start(self) -> bool:
-        """Start the process if it is not alive, and run again what ended well; True if that was needed."""
-        if self.process:
-            return False
-        if self.restarts > self.limits.restarts:
-            return False  # what is asked of it from now on fails at once
+    def _start(self) -> None:
+        """Start the process, and run again what ended well."""
         line, environment = command(self.limits)
         self.process = subprocess.Popen(
             line,
@@ -207,10 +205,10 @@ class Boxed(proxies.Line):
         self.restarts += 1
         before, self.history = self.history, []
         for source, name in before:
-            self.cell()
+            self.cell_left = self.limits.cell_seconds
             with contextlib.suppress(proxies.StudentError):
                 self.run(source, name)
-        return True
+        self.cell_left = self.limits.cell_seconds
 
     def _exchange(self, message, buffers):
         """Send a message and wait for its answer, within the cell's and the notebook's time."""

@@ -85,6 +85,11 @@ class ProblemSet:
                 points[cell.task] = points.get(cell.task, 0) + cell.points
         return points
 
+    def names(self, task: str) -> list[str]:
+        """What the student's cells of a task define."""
+        cells = [cell for cell in self.cells if cell.role == "solution" and cell.task == task]
+        return [name for cell in cells for name in defined(cell.source)]
+
 
 def names() -> list[str]:
     """Names of all problem sets, in order."""
