@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from . import proxies, wire
-from .sources import Cell, ProblemSet
+from .sources import Cell
 
 
 @dataclass
@@ -75,11 +75,14 @@ class Session:
         return Result(points=cell.points)
 
 
-def grade(problems: ProblemSet, code: dict[str, str], session: Session, extras=None) -> dict[str, Result]:
+def grade(
+    cells, names: dict[str, list[str]], code: dict[str, str], session: Session, extras=None
+) -> dict[str, Result]:
     """Run a whole notebook.
 
     Args:
-        problems: the set.
+        cells: the set's cells, in order.
+        names: what the solutions of each task define; see :meth:`sources.ProblemSet.names`.
         code: the student's code by grade id; a solution that is not there counts as empty.
         session: where it runs.
         extras: cells that the student has added, by the grade id of the cell that they follow.
@@ -88,7 +91,7 @@ def grade(problems: ProblemSet, code: dict[str, str], session: Session, extras=N
         A result for each solution and each test.
     """
     results, line = {}, session.line
-    for cell in problems.cells:
+    for cell in cells:
         if cell.role not in ("given", "solution", "test"):
             continue
         line.cell()
@@ -97,7 +100,7 @@ def grade(problems: ProblemSet, code: dict[str, str], session: Session, extras=N
         elif cell.role == "solution":
             results[cell.id] = session.run(code.get(cell.id, ""), cell.id)
         else:
-            results[cell.id] = session.test(cell, problems.names(cell.task))
+            results[cell.id] = session.test(cell, names[cell.task])
         for number, text in enumerate((extras or {}).get(cell.id, [])):
             line.cell()
             session.run(text, f"added-{number} after {cell.id}")
