@@ -1,6 +1,7 @@
 """The problem sets: each grades rightly, and the proof of it can fail."""
 
 import pytest
+
 from scripts.course import grading, prove, proxies, sources
 
 SETS = sources.names()

@@ -100,7 +100,7 @@ def grade(
         elif cell.role == "solution":
             results[cell.id] = session.run(code.get(cell.id, ""), cell.id)
         else:
-            results[cell.id] = session.test(cell, names[cell.task])
+            results[cell.id] = session.test(cell, names.get(cell.task, []))
         for number, text in enumerate((extras or {}).get(cell.id, [])):
             line.cell()
             session.run(text, f"added-{number} after {cell.id}")

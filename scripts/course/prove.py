@@ -55,7 +55,7 @@ class Base:
             if cell.role == "solution" and cell.task in tasks:
                 session.run(code.get(cell.id, cell.source), cell.id)
             elif cell.role == "test" and cell.task in tasks:
-                results[cell.id] = session.test(cell, self.problems.names()[cell.task])
+                results[cell.id] = session.test(cell, self.problems.names().get(cell.task, []))
         return results
 
 
@@ -127,7 +127,7 @@ def structure(problems: sources.ProblemSet, table: dict) -> list[str]:
         count["wrong"] += sum(len(c.bugs) for c in solutions)
         faults += [f"{task}: {count['wrong']} wrong solutions, 6 are wanted"] if count["wrong"] < 6 else []
         faults += [f"{task}: {count['right']} right solutions, 2 are wanted"] if count["right"] < 2 else []
-        own = set(problems.names()[task])
+        own = set(problems.names().get(task, []))
         for other in cells:
             if other.role in ("given", "solution", "test") and other.task != task:
                 used = {n.id for n in ast.walk(ast.parse(other.source)) if isinstance(n, ast.Name)} & own
