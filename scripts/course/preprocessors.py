@@ -30,8 +30,8 @@ class Recorded(NbGraderPreprocessor):
     def preprocess(self, nb, resources):
         """See nbgrader."""
         here = resources["nbgrader"]
-        folder = Path(self.parent.coursedir.root) / "results" / here["assignment"]
-        run = json.loads((folder / f"{here['student']}.json").read_text())
+        root = Path(here["db_url"].removeprefix("sqlite:///")).parent
+        run = json.loads((root / "results" / here["assignment"] / f"{here['student']}.json").read_text())
         for cell in nb.cells:
             marks = cell.metadata.get("nbgrader", {})
             if cell.cell_type == "code" and marks.get("grade_id") in run["cells"]:

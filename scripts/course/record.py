@@ -2,14 +2,19 @@
 
 import csv
 import json
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 from nbgrader.api import Gradebook, MissingEntry
+from sqlalchemy.exc import SAWarning
 
 from sora_nb import files
 
 from . import build
+
+# nbgrader's own models of the gradebook are what it warns of.
+warnings.filterwarnings("ignore", category=SAWarning)
 
 
 def record(root: Path, done: dict) -> list:

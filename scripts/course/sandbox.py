@@ -79,17 +79,17 @@ def bubblewrap(tool: str) -> list[str]:
             box += ["--symlink", os.readlink(folder), folder]
         elif os.path.isdir(folder):
             box += ["--ro-bind", folder, folder]
+    box += ["--proc", "/proc", "--dev", "/dev"]
+    for folder in ("/dev/shm", "/tmp"):
+        box += ["--perms", "1777", "--size", str(256 << 20), "--tmpfs", folder]
     binds = {path: path for path in ("/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts")}
     binds |= {path: os.path.realpath(path) for path in _needed()}
     binds |= {f"/kit/kit/{m}.py": str(KIT / f"{m}.py") for m in ("__init__", "wire", "student", "worker")}
-    parents = {str(folder) for path in binds for folder in Path(path).parents} - {"/"}
+    parents = {str(folder) for path in binds for folder in Path(path).parents} - {"/", "/tmp"}
     for folder in sorted(parents - set(binds)):
         box += ["--perms", "0755", "--dir", folder]  # made by itself, it would be closed to all but root
     for path, source in binds.items():
         box += ["--ro-bind-try" if path.startswith("/etc") else "--ro-bind", source, path]
-    box += ["--proc", "/proc", "--dev", "/dev"]
-    for folder in ("/dev/shm", "/tmp"):
-        box += ["--perms", "1777", "--size", str(256 << 20), "--tmpfs", folder]
     box += ["--remount-ro", "/", "--chdir", "/tmp"]
     for name, value in (_environment() | {"HOME": "/tmp", "PYTHONPATH": f"/kit:{ROOT}"}).items():
         box += ["--setenv", name, value]

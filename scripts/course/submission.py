@@ -32,14 +32,21 @@ def read(path: Path) -> nbformat.NotebookNode:
         raise Unreadable(f"The file is larger than {LARGEST >> 20} MB: clear all outputs and save it again.")
     try:
         notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
-        cells = [(cell.cell_type, "".join(cell.source), dict(cell.metadata)) for cell in notebook.cells]
+        notebook.cells = [_plain(cell) for cell in notebook.cells]
     except Exception as error:  # nbformat raises whatever its walk through the JSON meets
         raise Unreadable(f"The file is not a Jupyter notebook ({type(error).__name__}).") from None
-    notebook.cells = [
-        nbformat.from_dict({"cell_type": kind, "source": source, "metadata": metadata})
-        for kind, source, metadata in cells
-    ]
     return notebook
+
+
+def _plain(cell) -> nbformat.NotebookNode:
+    """A cell of its kind without outputs."""
+    make = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell}
+    new = make.get(cell.cell_type, nbformat.v4.new_raw_cell)(
+        "".join(cell.source), metadata=dict(cell.metadata)
+    )
+    known = cell.get("id")
+    new.id = known if isinstance(known, str) and re.match(r"[\w-]{1,64}$", known, re.ASCII) else new.id
+    return new
 
 
 def grade_id(cell: nbformat.NotebookNode) -> str:
