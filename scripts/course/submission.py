@@ -98,9 +98,19 @@ def tidied(
         if editable(cell):
             changed = [text for text in copies.get(found, []) if text != cell.source]
             cell.source = (changed or [cell.source])[-1]
+            if cell.cell_type == "markdown":
+                cell.source = harmless(cell.source)
         tidy.cells.append(cell)
         tidy.cells += [_added(text, found, i) for i, text in enumerate(extras.get(found, []))]
     return tidy, _remarks(copies, known, submission)
+
+
+def harmless(answer: str) -> str:
+    """Prose that a browser takes for prose: no tag and no entity begins in it, whatever a template does with it.
+
+    nbgrader's pages show answers as they are, to the teacher and with the teacher's rights.
+    """
+    return re.sub(r"(?i)(javascript|vbscript|data)(?=\s*:)", r"\1 ", re.sub(r"[<&](?=\S)", r"\g<0> ", answer))
 
 
 def _added(text: str, after: str, number: int) -> nbformat.NotebookNode:
