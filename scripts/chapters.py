@@ -252,7 +252,7 @@ def command_refresh(wanted: list[str]) -> int:
         write(notebook, path.with_suffix(".ipynb"))
         times = json.loads(TIMES.read_text()) if TIMES.exists() else {}
         tier = os.environ.get("SORA_NB_TIER", "T0")
-        times[path.stem] = {"seconds": round(seconds, 1), "tier": tier}
+        times[path.stem] = {"processor_seconds": round(seconds, 1), "tier": tier}
         times = {name: times[name] for name in sorted(times) if (NOTEBOOKS / f"{name}.py").exists()}
         TIMES.parent.mkdir(parents=True, exist_ok=True)
         TIMES.write_text(json.dumps(times, indent=1) + "\n")

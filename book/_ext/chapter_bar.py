@@ -28,10 +28,10 @@ def launch_links(repository: str, path: str) -> list[tuple[str, str]]:
 
 def run_time(times: dict, stem: str) -> str:
     """Return the measured processor time in words, or "" where none was recorded."""
-    if stem not in times:
+    run = times.get(stem, {})
+    if "processor_seconds" not in run:  # an older record holds seconds by the clock on the wall
         return ""
-    run = times[stem]
-    return f"Takes <strong>{run['seconds']:.0f} s</strong> of one CPU core ({escape(run['tier'])})"
+    return f"Takes <strong>{run['processor_seconds']:.0f} s</strong> of one CPU core ({escape(run['tier'])})"
 
 
 def bar(app, docname: str) -> str:
