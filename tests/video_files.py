@@ -277,14 +277,8 @@ def field_pictures(count: int) -> bytes:
     for frame in range(count):
         stream += sequence + start + b"\x68" + packed(picture_set, "1")
         for bottom in (0, 1):  # an intra slice of a field, without deblocking; the top one is an IDR picture
-            head = (
-                golomb(0)
-                + golomb(7)
-                + golomb(0)
-                + "0000"
-                + f"1{bottom}"
-                + ("" if bottom else golomb(frame % 2))
-            )
+            head = golomb(0) + golomb(7) + golomb(0) + f"00001{bottom}"
+            head += "" if bottom else golomb(frame % 2)
             head += f"{bottom:04b}" + ("0" if bottom else "00") + golomb(0) + golomb(1)
             stream += start + (b"\x41" if bottom else b"\x65")
             for block in (0, 1):  # stored samples
