@@ -87,7 +87,7 @@ CODE = {
     ),
     "writing outside": (
         "import os\nopened = []\n"
-        "for path in ('/x', '/usr/x', '/kit/kit/wire.py', {root!r} + '/sora_nb/x.py', '/etc/x', '/dev/x', '/home/x'):\n"
+        "for path in ('/x', '/usr/x', '/kit/kit/wire.py', {root!r} + '/sora_nb/x.py', '/etc/x', '/dev/x', '/var/x'):\n"
         "    try:\n        opened.append(open(path, 'w').name)\n    except OSError:\n        pass\n"
         "raise RuntimeError(str(opened) if opened else 'nothing there')",
         "nothing there",
