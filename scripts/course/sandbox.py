@@ -90,7 +90,7 @@ def bubblewrap(tool: str) -> list[str]:
         box += ["--perms", "0755", "--dir", folder]  # made by itself, it would be closed to all but root
     for path, source in binds.items():
         box += ["--ro-bind-try" if path.startswith("/etc") else "--ro-bind", source, path]
-    box += ["--remount-ro", "/", "--chdir", "/tmp"]
+    box += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]
     for name, value in (_environment() | {"HOME": "/tmp", "PYTHONPATH": f"/kit:{ROOT}"}).items():
         box += ["--setenv", name, value]
     return box
