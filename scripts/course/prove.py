@@ -50,12 +50,12 @@ class Base:
         line.given = dict(self.session.line.given)
         session, results = grading.Session(line, dict(self.session.namespace)), {}
         for cell, text in before:
-            session.solution(cell, text)
+            session.run(text, cell.id)
         for cell in self.problems.cells:
             if cell.role == "solution" and cell.task in tasks:
-                results[cell.id] = session.solution(cell, code.get(cell.id, cell.source))
+                session.run(code.get(cell.id, cell.source), cell.id)
             elif cell.role == "test" and cell.task in tasks:
-                results[cell.id] = session.test(cell)
+                results[cell.id] = session.test(cell, self.problems.names().get(cell.task, []))
         return results
 
 
@@ -96,9 +96,9 @@ def prove(name: str, secrets=SECRETS, only: str = "") -> Proof:
         problems = sources.load(name, secret)
         proof.faults += [] if place else structure(problems, table)
         start = time.process_time()
-        reference = grading.grade(
-            problems, {c.id: c.source for c in problems.cells}, grading.Session(proxies.Local())
-        )
+        code = {cell.id: cell.source for cell in problems.cells}
+        session = grading.Session(proxies.Local())
+        reference = grading.grade(problems.cells, problems.names(), code, session)
         proof.seconds = max(proof.seconds, time.process_time() - start)
         whole = base(problems)
         released = {c.id: c.released for c in problems.cells if c.role == "solution"}
@@ -127,7 +127,7 @@ def structure(problems: sources.ProblemSet, table: dict) -> list[str]:
         count["wrong"] += sum(len(c.bugs) for c in solutions)
         faults += [f"{task}: {count['wrong']} wrong solutions, 6 are wanted"] if count["wrong"] < 6 else []
         faults += [f"{task}: {count['right']} right solutions, 2 are wanted"] if count["right"] < 2 else []
-        own = {name for c in solutions for name in sources.defined(c.source)}
+        own = set(problems.names().get(task, []))
         for other in cells:
             if other.role in ("given", "solution", "test") and other.task != task:
                 used = {n.id for n in ast.walk(ast.parse(other.source)) if isinstance(n, ast.Name)} & own
@@ -172,7 +172,7 @@ def _others(proof: Proof, whole: Base, task: str, codes: list, others: list[str]
 
 
 def _tests(whole: Base, results: dict) -> list[str]:
-    return [cell.id for cell in whole.problems.cells if cell.role == "test" and cell.id in results]
+    return [cell.id for cell in whole.problems.cells if cell.id in results]
 
 
 def main(arguments: list[str]) -> int:

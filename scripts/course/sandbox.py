@@ -38,8 +38,9 @@ class Limits:
     """What one student may use.
 
     Attributes:
-        cell_seconds: wall-clock seconds that one cell, or one test, may keep the grader waiting.
-        notebook_seconds: the same for a whole notebook.
+        cell_seconds: processor seconds of one cell, or one test.
+        idle_seconds: how long it may do nothing.
+        notebook_seconds: how long a whole notebook may keep the grader waiting.
         memory: bytes of address space (torch maps about 4 GiB before it does anything).
         processor_seconds: of one process.
         file_bytes: of one file, the output included.
@@ -47,8 +48,9 @@ class Limits:
         restarts: how often a process that died is started again.
     """
 
-    cell_seconds: float = 30
-    notebook_seconds: float = 240
+    cell_seconds: float = 20
+    idle_seconds: float = 15
+    notebook_seconds: float = 1200
     memory: int = 8 * GIB
     processor_seconds: int = 240
     file_bytes: int = 32 << 20
@@ -77,17 +79,17 @@ def bubblewrap(tool: str) -> list[str]:
             box += ["--symlink", os.readlink(folder), folder]
         elif os.path.isdir(folder):
             box += ["--ro-bind", folder, folder]
+    box += ["--proc", "/proc", "--dev", "/dev"]
+    for folder in ("/dev/shm", "/tmp"):
+        box += ["--perms", "1777", "--size", str(256 << 20), "--tmpfs", folder]
     binds = {path: path for path in ("/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts")}
     binds |= {path: os.path.realpath(path) for path in _needed()}
     binds |= {f"/kit/kit/{m}.py": str(KIT / f"{m}.py") for m in ("__init__", "wire", "student", "worker")}
-    parents = {str(folder) for path in binds for folder in Path(path).parents} - {"/"}
+    parents = {str(folder) for path in binds for folder in Path(path).parents} - {"/", "/tmp"}
     for folder in sorted(parents - set(binds)):
         box += ["--perms", "0755", "--dir", folder]  # made by itself, it would be closed to all but root
     for path, source in binds.items():
         box += ["--ro-bind-try" if path.startswith("/etc") else "--ro-bind", source, path]
-    box += ["--proc", "/proc", "--dev", "/dev"]
-    for folder in ("/dev/shm", "/tmp"):
-        box += ["--perms", "1777", "--size", str(256 << 20), "--tmpfs", folder]
     box += ["--remount-ro", "/", "--chdir", "/tmp"]
     for name, value in (_environment() | {"HOME": "/tmp", "PYTHONPATH": f"/kit:{ROOT}"}).items():
         box += ["--setenv", name, value]
@@ -150,10 +152,10 @@ class TooLong(proxies.StudentError):
 class Boxed(proxies.Line):
     """A student in a box of its own. A dead process is started again, without the cell that it died of."""
 
-    def __init__(self, limits: Limits = Limits()):
+    def __init__(self, limits: Limits):
         super().__init__(self._exchange)
-        self.limits, self.said, self.restarts = limits, "", 0
-        self.left, self.until = limits.notebook_seconds, 0.0
+        self.limits, self.restarts = limits, 0
+        self.left, self.until, self.idle, self.began = limits.notebook_seconds, 0.0, 0.0, None
         self.history: list[tuple[str, str]] = []
         self.process = None
 
@@ -164,8 +166,14 @@ class Boxed(proxies.Line):
         self.close()
 
     def cell(self) -> None:
-        """A new cell begins: its seconds start to count when the student's code works."""
-        self.cell_left = self.limits.cell_seconds
+        """A new cell begins, with all its seconds; a process that has died is started again, in vain only so often."""
+        if not self.process and self.restarts <= self.limits.restarts:
+            self._start()
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self.idle = 0.0
+        self.began = worked(self.process.pid) if self.process else None
 
     def run(self, source: str, name: str) -> None:
         """Execute a cell, and remember it if it ends."""
@@ -181,12 +189,8 @@ class Boxed(proxies.Line):
             self.process.wait()
             self.process = None
 
-    def start(self) -> bool:
-        """Start the process if it is not alive, and run again what ended well; True if that was needed."""
-        if self.process:
-            return False
-        if self.restarts > self.limits.restarts:
-            return False  # what is asked of it from now on fails at once
+    def _start(self) -> None:
+        """Start the process, and run again what ended well."""
         line, environment = command(self.limits)
         self.process = subprocess.Popen(
             line,
@@ -196,7 +200,7 @@ class Boxed(proxies.Line):
             env=environment,
             cwd="/tmp" if environment else None,
         )
-        self.until = time.monotonic() + 120
+        self.until, self.began = time.monotonic() + 120, None
         try:
             wire.receive(self.process.stdout.fileno(), self._wait)
         except (EOFError, TooLong, wire.WireError):
@@ -207,19 +211,18 @@ class Boxed(proxies.Line):
         self.restarts += 1
         before, self.history = self.history, []
         for source, name in before:
-            self.cell()
+            self._fresh()
             with contextlib.suppress(proxies.StudentError):
                 self.run(source, name)
-        return True
 
     def _exchange(self, message, buffers):
         """Send a message and wait for its answer, within the cell's and the notebook's time."""
         if self.left <= 0:
-            raise TooLong(f"the notebook took longer than {self.limits.notebook_seconds:.0f} s in all")
+            raise TooLong(f"the notebook took more than {self.limits.notebook_seconds:g} s")
         if not self.process:
             raise TooLong("your code ended the process or was stopped in this cell")
         began = time.monotonic()
-        self.until = began + min(self.cell_left, self.left)
+        self.until = began + self.left
         try:
             self._put(wire.packed(message, buffers))
             reply, out = wire.receive(self.process.stdout.fileno(), self._wait)
@@ -235,7 +238,6 @@ class Boxed(proxies.Line):
             self.close()
             raise
         finally:
-            self.cell_left -= time.monotonic() - began
             self.left -= time.monotonic() - began
         self.said = (self.said + str(reply.pop("said", "")))[:20_000]
         return reply, out
@@ -251,9 +253,44 @@ class Boxed(proxies.Line):
                 continue
 
     def _wait(self, writing: bool = False) -> None:
-        """Until there is something to read or room to write."""
+        """Until there is something to read or room to write; a busy machine costs the student nothing."""
         ends = [self.process.stdin.fileno()] if writing else [self.process.stdout.fileno()]
-        left = max(0.0, self.until - time.monotonic())
-        ready = select.select([], ends, [], left) if writing else select.select(ends, [], [], left)
-        if not any(ready):
-            raise TooLong(f"your code was stopped after {self.limits.cell_seconds:.0f} s")
+        before = worked(self.process.pid)
+        while time.monotonic() < self.until:
+            ready = select.select([], ends, [], 0.5) if writing else select.select(ends, [], [], 0.5)
+            if any(ready):
+                return
+            now = worked(self.process.pid)
+            self.idle += 0.0 if now > before or waiting(self.process.pid) else 0.5
+            before = now
+            if self.began is None:
+                continue
+            if now - self.began > self.limits.cell_seconds:
+                raise TooLong(
+                    f"your code was stopped after {self.limits.cell_seconds:g} s of work in one cell"
+                )
+            if self.idle > self.limits.idle_seconds:
+                raise TooLong(f"your code was stopped: it did nothing for {self.limits.idle_seconds:g} s")
+        raise TooLong(
+            f"your code was stopped: the notebook took more than {self.limits.notebook_seconds:g} s"
+        )
+
+
+def family(pid: int) -> list[list[str]]:
+    """The fields of ``/proc/PID/stat`` behind the name, of a process and its children."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [fields, *(line for child in children for line in family(int(child)))]
+
+
+def worked(pid: int) -> float:
+    """Processor seconds of a process and its children."""
+    return sum(int(fields[11]) + int(fields[12]) for fields in family(pid)) / os.sysconf("SC_CLK_TCK")
+
+
+def waiting(pid: int) -> bool:
+    """Does one of them wait for a processor or for a disk?"""
+    return any(fields[0] in "RD" for fields in family(pid))
