@@ -612,7 +612,7 @@ for _name, _answer in keeps.items():
 # The same ring, four frames, with noise. `teach` trains a small network with NT-Xent on two views of each of 1,024 clips, without labels; `view` is all that you decide. Then come a few labels: its five nearest of 200 labelled clips vote on each of 200 new ones. The catch: the labelled clips start in the first half of the ring, the new ones in the other. Without a
 # view worth the name the network learns *where* the spot walks, and the neighbours are no help.
 #
-# Write `view`, which makes a random view of each clip of a batch $(n, 4, \text{INSTANCE.places})$; all that is random must follow from `seed`, which is another one at every call. The accuracy should be at least **0.9** for every seed. A run takes about a second.
+# Write `view`, which makes a random view of each clip of a batch $(n, 4, \text{INSTANCE.places})$; all that is random must follow from `seed`, which is another one at every call. The accuracy should be at least **0.9** for every seed. A run takes about half a second of processor time.
 
 
 # %% nbgrader={"grade": false, "grade_id": "teach-world", "locked": true, "schema_version": 3, "solution": false, "task": false}
