@@ -557,6 +557,10 @@ _flicker = [1, 1, 1, 2, 1, 1, 1]
 assert abs(float(f1_at([1] * 7, _flicker, 0.4)) - 0.5) < 1e-9, (
     "a piece of the truth must be taken only once"
 )
+_truth, _answer = [1] * 10 + [2] + [1] * 2, [1] * 4 + [2] + [1] * 8
+assert abs(float(f1_at(_truth, _answer, 0.1)) - 1 / 3) < 1e-9, (
+    "a piece whose best partner is taken is no hit: it must not look for a second best"
+)
 assert abs(float(f1_at([1] * 4, [1, 1, 2, 2], 0.5)) - 2 / 3) < 1e-9, (
     "an overlap of exactly the least is enough"
 )
@@ -869,7 +873,7 @@ def int8_product(weight, x):
     # BUG no_sign: largest = weight.amax(1).clamp(min=0)
     # BUG spread: largest = 3 * weight.std(1)
     largest = weight.abs().amax(1)
-    # BUG zeros: scales = largest / 127
+    # BUG unsigned: scales = torch.where(largest > 0, largest, 1.0) / 255
     # BUG full_range: scales = torch.where(largest > 0, largest, 1.0) / 128
     # BUG half_range: scales = torch.where(largest > 0, 2 * largest, 1.0) / 127
     scales = torch.where(largest > 0, largest, 1.0) / 127
