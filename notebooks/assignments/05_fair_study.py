@@ -294,12 +294,11 @@ def train(x, y, budget, batch, rate, seed):
         # BUG order: order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
         # BUG replacement: order = torch.randint(len(x), (len(x),), generator=g)
         order = torch.randperm(len(x), generator=g)
-        # BUG last_batch: for chosen in [part for part in order.split(batch) if len(part) == batch]:
-        for chosen in order.split(batch):
-            # BUG whole_passes:
-            # BUG one_more: if len(used) > budget:
-            if len(used) == budget:
-                break
+        left = budget - len(used)
+        # BUG last_batch: for chosen in [part for part in order.split(batch) if len(part) == batch][:left]:
+        # BUG whole_passes: for chosen in order.split(batch):
+        # BUG one_more: for chosen in order.split(batch)[: left + 1]:
+        for chosen in order.split(batch)[:left]:
             # BUG by_pass: now = rate * (1 - len(used) * batch // len(x) * len(x) / batch / budget)
             # BUG constant: now = rate
             now = rate * (1 - len(used) / budget)
@@ -316,10 +315,12 @@ def train(x, y, budget, batch, rate, seed):
 # %% nbgrader={"grade": true, "grade_id": "updates-test", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
 _g = torch.Generator().manual_seed(0)
 _x, _y = torch.randn(10, 3, generator=_g), torch.randn(10, generator=_g)
-_weights, _used = train(_x, _y, 6, 4, 0.1, 0)
-assert len(_used) == 6, f"six updates were ordered and {len(_used)} were made"
+_weights, _used = train(_x, _y, 5, 4, 0.1, 0)
+assert len(_used) == 5, f"five updates were ordered and {len(_used)} were made"
 _sizes = [len(part) for part in _used]
-assert _sizes == [4, 4, 2, 4, 4, 2], f"10 clips in batches of 4, twice, gave batches of {_sizes}"
+assert _sizes == [4, 4, 2, 4, 4], (
+    f"10 clips in batches of 4, again and again, gave batches of {_sizes}"
+)
 ### BEGIN HIDDEN TESTS
 _rng = np.random.default_rng(INSTANCE.seed + 4)
 _g = torch.Generator().manual_seed(INSTANCE.seed)

@@ -588,15 +588,22 @@ def answers_of(design, seed, train, clips, penalty=1.0):
     return (features(clips) @ fit > 0).long().tolist()
 
 
-train, (clips, labels, sources) = ring_videos(range(30)), ring_videos(range(40, 60))
-runs = {f"{d}/{s}": answers_of(d, s, train, clips) for d in ("pairs", "single") for s in range(5)}
-runs["side by side"] = answers_of("side by side", 0, train, clips)
-lines = [",".join(["clip", "source", "label", *runs])]
-for i, (source, label) in enumerate(zip(sources, labels.tolist())):
-    lines.append(
-        ",".join([f"c{i:03d}", source, str(label), *(str(run[i]) for run in runs.values())])
-    )
-PER_CLIP = "\n".join(lines) + "\n"
+def toy_project():
+    """The whole project: CSV text."""
+    train, (clips, labels, sources) = ring_videos(range(30)), ring_videos(range(40, 60))
+    runs = {
+        f"{d}/{s}": answers_of(d, s, train, clips) for d in ("pairs", "single") for s in range(5)
+    }
+    runs["side by side"] = answers_of("side by side", 0, train, clips)
+    lines = [",".join(["clip", "source", "label", *runs])]
+    for i, (source, label) in enumerate(zip(sources, labels.tolist())):
+        lines.append(
+            ",".join([f"c{i:03d}", source, str(label), *(str(run[i]) for run in runs.values())])
+        )
+    return "\n".join(lines) + "\n"
+
+
+PER_CLIP = toy_project()
 ### END SOLUTION
 
 # %% nbgrader={"grade": true, "grade_id": "results-log-test", "locked": true, "points": 6, "schema_version": 3, "solution": false, "task": false}
