@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from . import proxies, sources
+from . import proxies, wire
 from .sources import Cell
 
 
@@ -43,25 +43,25 @@ class Session:
         self.line.given |= {name: v for name, v in new.items() if callable(v)}
         self.line.run(cell.source, f"<given {cell.id}>")
 
-    def solution(self, cell: Cell, code: str) -> Result:
-        """Run the student's code of a cell, and hold what it should define."""
-        result = Result()
+    def run(self, code: str, name: str) -> Result:
+        """Run a cell of the student's."""
         try:
-            self.line.run(code, f"<cell {cell.id}>")
+            self.line.run(code, f"<cell {name}>")
         except proxies.StudentError as error:
-            result.message, result.trace = str(error), error.trace
-        for name in sources.defined(cell.source):
-            try:
-                self.namespace[name] = self.line.fetch(name)
-            except (proxies.StudentError, ValueError):
-                self.namespace[name] = proxies.Missing(name)
-        return result
+            return Result(message=str(error), trace=error.trace)
+        return Result()
 
-    def test(self, cell: Cell) -> Result:
-        """Run a test; its names do not stay."""
+    def test(self, cell: Cell, names: list[str]) -> Result:
+        """Run a test on what the student's code calls by these names; the names do not stay."""
+        namespace = dict(self.namespace)
+        for name in names:
+            try:
+                namespace[name] = self.line.fetch(name)
+            except (proxies.StudentError, wire.WireError):
+                namespace[name] = proxies.Missing(name)
         torch.manual_seed(0)
         try:
-            exec(compile(cell.source, f"<{cell.id}>", "exec"), dict(self.namespace))
+            exec(compile(cell.source, f"<{cell.id}>", "exec"), namespace)
         except proxies.StudentError as error:
             return Result(message=str(error), trace=error.trace)
         except AssertionError as error:
@@ -69,31 +69,42 @@ class Session:
         except (
             Exception
         ) as error:  # a test stumbled over something no test foresaw: None, a list for an array
-            reason = f"{type(error).__name__}: {error}".split("\n")[0]
-            return Result(
-                message=f"a check could not use what your code returned ({reason})",
-                fault=traceback.format_exc(),
-            )
+            reason = f"{type(error).__name__}: {error}".split("\n")[0][:300]
+            message = f"a check could not use what your code returned ({reason})"
+            return Result(message=message, fault=traceback.format_exc())
         return Result(points=cell.points)
 
 
-def grade(problems: sources.ProblemSet, code: dict[str, str], session: Session) -> dict[str, Result]:
+def grade(
+    cells, names: dict[str, list[str]], code: dict[str, str], session: Session, extras=None
+) -> dict[str, Result]:
     """Run a whole notebook.
 
     Args:
-        problems: the set.
+        cells: the set's cells, in order.
+        names: what the solutions of each task define; see :meth:`sources.ProblemSet.names`.
         code: the student's code by grade id; a solution that is not there counts as empty.
         session: where it runs.
+        extras: cells that the student has added, by the grade id of the cell that they follow.
 
     Returns:
         A result for each solution and each test.
     """
-    results = {}
-    for cell in problems.cells:
+    results, line = {}, session.line
+    for cell in cells:
+        if cell.role not in ("given", "solution", "test"):
+            continue
+        line.cell()
         if cell.role == "given":
             session.given(cell)
         elif cell.role == "solution":
-            results[cell.id] = session.solution(cell, code.get(cell.id, ""))
-        elif cell.role == "test":
-            results[cell.id] = session.test(cell)
+            results[cell.id] = session.run(code.get(cell.id, ""), cell.id)
+        else:
+            results[cell.id] = session.test(cell, names.get(cell.task, []))
+        for number, text in enumerate((extras or {}).get(cell.id, [])):
+            line.cell()
+            session.run(text, f"added-{number} after {cell.id}")
+        if cell.id in results:
+            results[cell.id].said = line.said
+        line.said = ""
     return results

@@ -38,18 +38,24 @@ class Base:
     problems: sources.ProblemSet
     session: grading.Session
 
-    def attempt(self, code: dict[str, str], tasks) -> dict[str, grading.Result]:
-        """Results of some tasks of a notebook whose solutions are ``code`` and, where it has none, the reference's."""
+    def attempt(self, code: dict[str, str], tasks, before=()) -> dict[str, grading.Result]:
+        """Results of some tasks of a notebook.
+
+        Args:
+            code: solutions by grade id; the reference's serves where there is none.
+            tasks: which tasks to run.
+            before: solutions, (cell, code), that were run in the same process before.
+        """
         line = proxies.Local(dict(self.session.line.student.namespace))
         line.given = dict(self.session.line.given)
         session, results = grading.Session(line, dict(self.session.namespace)), {}
+        for cell, text in before:
+            session.run(text, cell.id)
         for cell in self.problems.cells:
-            if cell.task not in tasks:
-                continue
-            if cell.role == "solution":
-                results[cell.id] = session.solution(cell, code.get(cell.id, cell.source))
-            elif cell.role == "test":
-                results[cell.id] = session.test(cell)
+            if cell.role == "solution" and cell.task in tasks:
+                session.run(code.get(cell.id, cell.source), cell.id)
+            elif cell.role == "test" and cell.task in tasks:
+                results[cell.id] = session.test(cell, self.problems.names().get(cell.task, []))
         return results
 
 
@@ -90,9 +96,9 @@ def prove(name: str, secrets=SECRETS, only: str = "") -> Proof:
         problems = sources.load(name, secret)
         proof.faults += [] if place else structure(problems, table)
         start = time.process_time()
-        reference = grading.grade(
-            problems, {c.id: c.source for c in problems.cells}, grading.Session(proxies.Local())
-        )
+        code = {cell.id: cell.source for cell in problems.cells}
+        session = grading.Session(proxies.Local())
+        reference = grading.grade(problems.cells, problems.names(), code, session)
         proof.seconds = max(proof.seconds, time.process_time() - start)
         whole = base(problems)
         released = {c.id: c.released for c in problems.cells if c.role == "solution"}
@@ -100,14 +106,15 @@ def prove(name: str, secrets=SECRETS, only: str = "") -> Proof:
         for cell in problems.cells:
             if cell.role == "test":
                 _extremes(proof, secret, cell, reference[cell.id], untouched[cell.id])
-        quick = [task for task in problems.tasks() if task not in table.get("slow", [])]
-        for number, (right, cell, say, code) in enumerate(attempts(problems, table)):
+        slow = table.get("slow", [])
+        tries = attempts(problems, table)
+        for number, (right, cell, say, code) in enumerate(tries):
             task = cell.split("-")[0]
-            if (only and task != only) or (task not in quick and number % len(secrets) != place):
-                continue
-            # Once for each: does it cost other tasks anything? One broken reference need not be reported for each.
-            others = quick if number % len(secrets) == place and not proof.faults else []
-            _try(proof, whole, (right, cell, f"{say} ({secret})", code), {task, *others})
+            if only in ("", task) and (task not in slow or number % len(secrets) == place):
+                _try(proof, whole, (right, cell, f"{say} ({secret})", code))
+        for task in problems.tasks() if not proof.faults else ():
+            codes = [(cell, code) for _, cell, _, code in tries if cell.split("-")[0] == task]
+            _others(proof, whole, task, codes, [t for t in problems.tasks() if t not in (task, *slow)])
     return proof
 
 
@@ -120,7 +127,7 @@ def structure(problems: sources.ProblemSet, table: dict) -> list[str]:
         count["wrong"] += sum(len(c.bugs) for c in solutions)
         faults += [f"{task}: {count['wrong']} wrong solutions, 6 are wanted"] if count["wrong"] < 6 else []
         faults += [f"{task}: {count['right']} right solutions, 2 are wanted"] if count["right"] < 2 else []
-        own = {name for c in solutions for name in sources.defined(c.source)}
+        own = set(problems.names().get(task, []))
         for other in cells:
             if other.role in ("given", "solution", "test") and other.task != task:
                 used = {n.id for n in ast.walk(ast.parse(other.source)) if isinstance(n, ast.Name)} & own
@@ -142,23 +149,30 @@ def _extremes(proof: Proof, secret: str, cell, reference, untouched) -> None:
         proof.faults.append(f"{secret}: the untouched release passes '{cell.id}'")
 
 
-def _try(proof: Proof, whole: Base, solution: tuple, tasks: set[str]) -> None:
+def _try(proof: Proof, whole: Base, solution: tuple) -> None:
     right, cell, say, code = solution
-    task = cell.split("-")[0]
-    results = whole.attempt({cell: code}, tasks)
-    lost = {c.id: results[c.id] for c in whole.problems.cells if c.role == "test" and c.id in results}
-    lost = {i: r for i, r in lost.items() if not r.points}
-    own = {i: r for i, r in lost.items() if i.split("-")[0] == task}
+    results = whole.attempt({cell: code}, [cell.split("-")[0]])
+    lost = {i: results[i] for i in _tests(whole, results) if not results[i].points}
     tally = proof.right if right else proof.wrong
     tally[0] += 1
-    tally[1] += bool(own)
-    if right and own:
-        reasons = "; ".join(f"{i}: {r.message} {r.fault}{r.trace}" for i, r in own.items())
+    tally[1] += bool(lost)
+    if right and lost:
+        reasons = "; ".join(f"{i}: {r.message} {r.fault}{r.trace}" for i, r in lost.items())
         proof.faults.append(f"right, but refused: '{cell}', {say}: {reasons}")
-    if not right and not own:
+    if not right and not lost:
         proof.faults.append(f"wrong, but passed: '{cell}', {say}")
-    if len(lost) > len(own):
-        proof.faults.append(f"'{cell}', {say}, costs another task: {sorted(set(lost) - set(own))}")
+
+
+def _others(proof: Proof, whole: Base, task: str, codes: list, others: list[str]) -> None:
+    """Run every solution of a task, wrong or right, one after another; then the other tasks must have all their points."""
+    cells = {cell.id: cell for cell in whole.problems.cells}
+    results = whole.attempt({}, others, [(cells[cell], code) for cell, code in codes])
+    lost = [i for i in _tests(whole, results) if not results[i].points]
+    proof.faults += [f"solutions of '{task}' cost other tasks points: {lost}"] if lost else []
+
+
+def _tests(whole: Base, results: dict) -> list[str]:
+    return [cell.id for cell in whole.problems.cells if cell.id in results]
 
 
 def main(arguments: list[str]) -> int:

@@ -23,11 +23,15 @@ class Line:
 
     Attributes:
         given: names that the course's own cells defined on both sides; a function among them may be an argument.
+        said: what the student's code has printed.
     """
 
     def __init__(self, send):
-        self.send = send
+        self.send, self.said = send, ""
         self.given: dict[str, object] = {}
+
+    def cell(self) -> None:
+        """A new cell begins; make sure that the other side lives."""
 
     def ask(self, do: str, buffers=(), **message):
         """One question; raises what the student's code raised."""
@@ -140,7 +144,7 @@ class Local(Line):
     """A student in this very process, for the proof: messages are encoded and decoded all the same."""
 
     def __init__(self, namespace: dict | None = None):
-        self.student, self.said = over_there.Student(namespace), ""
+        self.student = over_there.Student(namespace)
         super().__init__(self._send)
 
     def _send(self, message, buffers):

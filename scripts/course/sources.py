@@ -85,6 +85,14 @@ class ProblemSet:
                 points[cell.task] = points.get(cell.task, 0) + cell.points
         return points
 
+    def names(self) -> dict[str, list[str]]:
+        """What the student's cells of each task define."""
+        found: dict[str, list[str]] = {}
+        for cell in self.cells:
+            if cell.role == "solution":
+                found.setdefault(cell.task, []).extend(defined(cell.source))
+        return found
+
 
 def names() -> list[str]:
     """Names of all problem sets, in order."""
@@ -110,6 +118,7 @@ def build(notebook: nbformat.NotebookNode, name: str, secret: str) -> ProblemSet
     cells = []
     for number, cell in enumerate(notebook.cells):
         cell.id = f"{name[:2]}-{number:02d}"  # the same in every build
+        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k == "nbgrader"})
         cell.source = filled(cell.source, values, cell.cell_type == "code")
         cells.append(_cell(cell, name, secret))
     issue = hashlib.sha256(f"issue|{name}|{secret}".encode()).hexdigest()[:8]
@@ -120,6 +129,14 @@ def build(notebook: nbformat.NotebookNode, name: str, secret: str) -> ProblemSet
         }
     )
     return ProblemSet(name, issue, notebook, tuple(cells), values)
+
+
+def built(path: Path) -> ProblemSet:
+    """Read a set that was built before, from the notebook of :func:`build`; the secret is not needed."""
+    notebook = nbformat.read(path, as_version=4)
+    course = notebook.metadata["course"]
+    cells = tuple(_cell(cell, course["set"], "") for cell in notebook.cells)
+    return ProblemSet(course["set"], course["issue"], notebook, cells, {})
 
 
 def table(name: str) -> dict[str, list[dict]]:
@@ -167,6 +184,11 @@ def visible(test: str) -> str:
     return "\n".join(kept).rstrip()
 
 
+def unmarked(text: str) -> str:
+    """A solution without nbgrader's marks around it."""
+    return _SOLUTION.sub("", text)
+
+
 def _tagged(cell: nbformat.NotebookNode) -> bool:
     return "instance" in cell.metadata.get("tags", [])
 
@@ -209,14 +231,14 @@ def _cell(cell: nbformat.NotebookNode, name: str, secret: str) -> Cell:
     if not marks["solution"]:
         return Cell(marks["grade_id"], "given", cell.source)
     bugs = _bugs(cell.source)
+    if "course_bug" in cell.metadata:  # a built notebook
+        return Cell(marks["grade_id"], "solution", cell.source, released=cell.metadata["course_bug"])
     if bool(bugs) == ("### BEGIN SOLUTION" in cell.source):
         raise SourceError(
             f"{name}: '{marks['grade_id']}' needs BEGIN and END SOLUTION, or BUG lines, and not both."
         )
     if not bugs:
-        return Cell(
-            marks["grade_id"], "solution", _SOLUTION.sub("", cell.source), released=_stub(cell.source)
-        )
+        return Cell(marks["grade_id"], "solution", unmarked(cell.source), released=_stub(cell.source))
     cell.source = "\n".join(line for line in cell.source.splitlines() if not _BUG.match(line))
     cell.metadata["course_bug"] = bugs[_random(secret, name, marks["grade_id"]).choice(sorted(bugs))]
     return Cell(

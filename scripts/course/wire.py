@@ -3,7 +3,10 @@
 What is no plain value stays where it is and goes as a handle: a function, a module, any other object.
 """
 
+import json
 import math
+import os
+import struct
 import types
 from fractions import Fraction
 
@@ -11,6 +14,8 @@ import numpy as np
 import torch
 
 GENERATORS = (types.GeneratorType, map, filter, zip, type({}.keys()), type({}.values()), type({}.items()))
+
+LARGEST = 256 << 20  # bytes of a message
 
 
 class WireError(ValueError):
@@ -185,3 +190,54 @@ def with_tensors(value, new):
     if isinstance(value, dict):
         return {key: with_tensors(item, new) for key, item in value.items()}
     return value
+
+
+def packed(message: dict, buffers: list[bytes]) -> bytes:
+    """A message as it goes over a line: two lengths, JSON, buffers."""
+    head = json.dumps(message | {"lengths": [len(b) for b in buffers]}).encode()
+    return struct.pack("<QQ", len(head), sum(map(len, buffers))) + head + b"".join(buffers)
+
+
+def send(descriptor: int, message: dict, buffers: list[bytes]) -> None:
+    """Write a whole message."""
+    data = memoryview(packed(message, buffers))
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def receive(descriptor: int, wait=None) -> tuple[dict, list[bytes]]:
+    """Read a whole message.
+
+    Args:
+        descriptor: where from.
+        wait: called before each read; may raise to give up.
+
+    Raises:
+        EOFError: the other side is gone.
+        WireError: what came is no message, or too long.
+    """
+
+    def exactly(count: int) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            if wait:
+                wait()
+            part = os.read(descriptor, min(1 << 20, count - len(data)))
+            if not part:
+                raise EOFError
+            data += part
+        return bytes(data)
+
+    head, rest = struct.unpack("<QQ", exactly(16))
+    if head + rest > LARGEST:
+        raise WireError(f"a message of {head + rest} bytes")
+    try:
+        message = json.loads(exactly(head))
+        lengths = [int(length) for length in message.pop("lengths")]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise WireError("a message that cannot be read") from None
+    data, buffers = exactly(rest), []
+    for length in lengths:
+        buffers.append(data[:length])
+        data = data[length:]
+    return message, buffers
