@@ -803,7 +803,7 @@ def step(frame, state, weight, bias, dilation):
     if state is None:
         state = frame.new_zeros(*frame.shape, length)
     window = torch.cat([state, frame[:, :, None]], 2)
-    output = torch.einsum("bck,ock->bo", window[:, :, ::dilation], weight) + bias
+    output = torch.einsum("bci,oci->bo", window[:, :, ::dilation], weight) + bias
     return output, window[:, :, 1:]
     ### END SOLUTION
 
