@@ -516,7 +516,7 @@ for clips in (1, 2):
     print(f"{clips} clip{'s' * (clips > 1)}: accuracy {several.accuracy:.3f} ({low:.2f} to {high:.2f})")
 
 # %% [markdown]
-# Here a film has only 16 frames, and two clips differ by one of them: little is to be gained, and what is gained costs twice the time. In films of minutes it is the rule to take ten {cite}`wang2019tsn`.
+# Here a film has only 16 frames, and two clips differ by one of them: little is to be gained, and what is gained costs twice the time. In films of minutes it is the rule to take ten {cite}`wang2016tsn`.
 #
 # ## Experiment: all designs on the second data set
 #

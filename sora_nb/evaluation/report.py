@@ -104,11 +104,11 @@ class Report:
 
 
 def clustered_wilson(right: Sequence[bool], sources: Sequence[Hashable]) -> tuple[float, float]:
-    """Wilson's interval for a share whose trials come in groups that succeed and fail together. Derived in chapter 14.
+    """Wilson's interval for a share whose trials come in groups that succeed and fail together.
 
     The number of trials is divided by the design effect: the variance of the share between sources, as a ratio, by the
     variance that independent trials would have (Kish 1965), and never below 1. Where all or none are right it cannot be
-    measured, and each source counts as one trial.
+    measured, and each source counts as one trial. Derived in chapter 14.
 
     Raises:
         ValueError: no trials, or another number of sources.
@@ -129,9 +129,9 @@ def clustered_wilson(right: Sequence[bool], sources: Sequence[Hashable]) -> tupl
 
 
 def fit_temperature(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> float:
-    """The number by which to divide logits so that their cross-entropy is least (Guo et al. 2017). Derived in chapter 14.
+    """The number by which to divide logits so that their cross-entropy is least (Guo et al. 2017).
 
-    Fit it on validation clips. It changes no answer, only how sure the answers are.
+    Fit it on validation clips. It changes no answer, only how sure the answers are. Derived in chapter 14.
     """
     from scipy.optimize import minimize_scalar  # here: it takes a second to import
 

@@ -8,9 +8,9 @@ from sora_nb.layers.pretrained import Lite0
 
 
 class FrozenFrames(nn.Module):
-    """Mean over time of `Lite0`'s features, then classify: only the head learns. Used in chapter 14.
+    """Mean over time of `Lite0`'s features, then classify: only the head learns.
 
-    Frames of 96 to 224 pixels. ``model.frames.load_pretrained()`` gives it its weights.
+    Frames of 96 to 224 pixels. ``model.frames.load_pretrained()`` gives it its weights. Used in chapter 14.
 
     Args:
         classes: number of class scores.

@@ -47,12 +47,12 @@ def train(
     progress: bool = True,
     **options,
 ) -> Recipe:
-    """Train a design on video files, a part of which stays apart for the report. Derived in chapter 14.
+    """Train a design on video files, a part of which stays apart for the report.
 
     The files are dealt out by source: 70 % to train on, 15 % to choose the epoch, the temperature and the threshold by, 15 %
     for the report; ``val`` and ``test``, where they are given, stand for the last two. A training or validation file that
     cannot be read is left out, logged and listed in ``facts``; a test file that cannot be read counts as a wrong answer.
-    All clips are read once and kept in memory.
+    All clips are read once and kept in memory. Derived in chapter 14.
 
     Args:
         videos: a folder with one subfolder a class, a list file (see `from_list`), or a `VideoList`.
