@@ -29,8 +29,7 @@ from sora_nb.ledger import ROOT
 from sora_nb.settings import settings
 
 sizes = settings(
-    T0=dict(epochs=8, seeds=3, steps=60, bins=8),
-    T1=dict(epochs=40, seeds=5, steps=300, bins=10),
+    T0=dict(epochs=8, seeds=3, steps=40, bins=8), T1=dict(epochs=40, seeds=5, steps=300, bins=10)
 )
 WORLDS = ROOT / "data" / "worlds"
 DESIGNS = ("mean", "A", "B", "C", "D", "E")
@@ -54,8 +53,8 @@ from torch.nn import functional as F
 from sora_nb import ledger, plots, schematics, video
 from sora_nb.data import motion, real_clips, ucf101
 from sora_nb.data.listing import VideoList
-from sora_nb.data.splits import split_by_source
 from sora_nb.evaluation.report import auroc, clustered_wilson, reliability
+from sora_nb.evaluation.rulers import thumbnails
 from sora_nb.features import cache_features
 from sora_nb.layers.pretrained import Lite0
 from sora_nb.models import SoraFusion
@@ -79,7 +78,12 @@ _ = plots.filmstrip([video.read_video(p) for p in first], every=3, ylabels=test_
 
 # %%
 mine = recipe.train(
-    WORLDS / "train", "D", val=WORLDS / "val", test=WORLDS / "test", source=world, epochs=sizes.epochs
+    WORLDS / "train",
+    "D",
+    val=WORLDS / "val",
+    test=WORLDS / "test",
+    source=world,
+    epochs=sizes.epochs,
 )
 mine.save(folder / "mine")
 answer = recipe.load(folder / "mine").predict(first[5])
@@ -109,6 +113,8 @@ plots.show_video(
 )
 
 # %% [markdown]
+# One row of the table is worse than the others, and the clips say why. Several of the walkers that hold *forward* have met a slanting wall or a pillar, and slide along it. The label tells which key was held; the picture moves sideways. The model is not wrong about what it sees. The label is wrong about what there is to see, in training as in the test, and no other model will mend that (the last but one exercise will).
+#
 # ## Symbols and shapes
 #
 # | | |
@@ -129,17 +135,28 @@ schematics.box(ax, "48 × 64\n→ 32 × 32", (9.1, 1.6), (2.6, 1.8))
 schematics.box(ax, "model", (12.6, 1.6), (2.2, 1.8), color=plots.GREEN)
 schematics.cells(ax, [[2.0], [1.0], [-1.0]], (15.6, 1), form="{:.1f}", title="z")
 shown = (torch.tensor([2.0, 1.0, -1.0]) / 2).softmax(0)
-schematics.cells(ax, shown[:, None], (18.4, 1), form="{:.2f}", title="softmax(z / 2)", color=plots.ORANGE)
+schematics.cells(
+    ax, shown[:, None], (18.4, 1), form="{:.2f}", title="softmax(z / 2)", color=plots.ORANGE
+)
 for start, end in ((8.3, 9.1), (11.7, 12.6), (14.8, 15.6), (16.7, 18.3)):
     schematics.arrow(ax, (start, 2.5), (end, 2.5))
-schematics.label(ax, "θ = 0.60: 0.55 is below it: none of these", (15.5, 5.2), ha="center")
+schematics.label(ax, "0.55 < θ = 0.60: none of these", (18.9, 4.6), ha="center")
 
 # %% [markdown]
 # Two files hold it: JSON for what people read, safetensors for the weights. Neither can run code.
 
 # %%
 text = json.loads((folder / "mine" / "recipe.json").read_text())
-for key in ("format", "version", "design", "options", "classes", "reading", "temperature", "threshold"):
+for key in (
+    "format",
+    "version",
+    "design",
+    "options",
+    "classes",
+    "reading",
+    "temperature",
+    "threshold",
+):
     print(f"{key:12s}", text[key])
 print("facts       ", list(text["facts"]))
 
@@ -202,7 +219,9 @@ for i, (name, held) in enumerate(deals.items()):
     at = (3.2 + 5.6 * i, 1.3)
     schematics.cells(ax, [["a", "b"]] * 4, at, rows=films if i == 0 else [], title=name)
     for row, column in held:
-        schematics.box(ax, "", (at[0] + column + 0.1, at[1] + row + 0.1), (0.8, 0.8), color=plots.ORANGE)
+        schematics.box(
+            ax, "", (at[0] + column + 0.1, at[1] + row + 0.1), (0.8, 0.8), color=plots.ORANGE
+        )
 
 # %% [markdown]
 # Measure it. Cut each film of the training worlds in two, and give a model that *cannot* see order the job: the mean picture of a clip, and the class of the most similar mean picture in training. For direction it is blind by construction; whatever it scores beyond a third, it remembers.
@@ -210,7 +229,7 @@ for i, (name, held) in enumerate(deals.items()):
 # %%
 whole = from_folder(WORLDS / "train")
 halves = recipe.read_all(whole, recipe.Reading(8, 32, stride=1), "halves", clips=2, progress=False)
-pictures = F.adaptive_avg_pool2d(halves.clips.float().mean(2), 16).flatten(2)  # (films, 2, 768)
+pictures = thumbnails(halves.clips.float().mean(2))  # the mean picture: (films, 2, 768)
 labels = halves.labels[:, None].expand(-1, 2)  # (films, 2)
 films = [str(p) for p in halves.files]
 print(halves.clips.shape, "clips of", len({world(p) for p in films}), "worlds")
@@ -262,14 +281,22 @@ for name, path in real_clips().items():
     (cut / film).mkdir(parents=True, exist_ok=True)
     with video.VideoReader(path) as reader:
         for start in range(0, min(len(reader), 112) - 15, 16):
-            small = reader.clip(start, 8, 2)[:, ::4, ::4] if name == "bigbuckbunny" else reader.clip(start, 8, 2)
-            video.write_video(cut / film / f"{name}.{start:03d}.mp4", small[:, : small.shape[1] // 2 * 2])
+            small = (
+                reader.clip(start, 8, 2)[:, ::4, ::4]
+                if name == "bigbuckbunny"
+                else reader.clip(start, 8, 2)
+            )
+            video.write_video(
+                cut / film / f"{name}.{start:03d}.mp4", small[:, : small.shape[1] // 2 * 2]
+            )
 print({place.name: len(list(place.iterdir())) for place in sorted(cut.iterdir())})
 
 # %% tags=["nbval-check-output"]
-careless = recipe.train(cut, "mean", epochs=6, batch_size=8, progress=False)
+careless = recipe.train(cut, "mean", epochs=30, batch_size=8, progress=False)
 print("each window a source of its own:", careless.report.accuracy > 0.9)
-print(refusal(lambda: recipe.train(cut, "mean", source=lambda p: p.name.split("_")[0].split(".")[0])))
+print(
+    refusal(lambda: recipe.train(cut, "mean", source=lambda p: p.name.split("_")[0].split(".")[0]))
+)
 
 # %% [markdown]
 # The first line is a triumph that means nothing: a model that cannot see motion has learned which film it is in. The second is the recipe's answer once you tell it which windows belong together. It is the right answer. With one film a class *no* split can show that the class was learned and not the film; only more films can.
@@ -289,14 +316,18 @@ print(refusal(lambda: recipe.train(cut, "mean", source=lambda p: p.name.split("_
 once = clustered_wilson([True] * 30 + [False] * 10, range(40))
 copied = clustered_wilson([True] * 150 + [False] * 50, [i // 5 for i in range(200)])
 plain = evaluation.wilson(150, 200)
-for name, (low, high) in {"40 clips": once, "each five times": copied, "taken for 200": plain}.items():
+for name, (low, high) in {
+    "40 clips": once,
+    "each five times": copied,
+    "taken for 200": plain,
+}.items():
     print(f"{name:16s} {low:.2f} to {high:.2f}")
 assert np.allclose(once, copied)
 
 # %% [markdown]
 # ## How sure is sure?
 #
-# A model that says 0.9 should be right nine times in ten. Networks trained long on few clips say 0.9 far too often {cite}`guo2017calibration`. One number mends much of it: divide the logits by a temperature $\tau$ that is chosen on the validation clips. No answer changes, only how sure it is.
+# A model that says 0.9 should be right nine times in ten. Large networks, trained to the end, say 0.9 far too often {cite}`guo2017calibration`; a model stopped early may say it too seldom. One number mends much of either: divide the logits by a temperature $\tau$ that is chosen on the validation clips. No answer changes, only how sure it is.
 #
 # The *expected calibration error* sorts clips into bins $b$ by confidence and averages the distance between confidence and accuracy:
 #
@@ -308,11 +339,21 @@ right = report.logits.argmax(1) == report.labels
 raw = report.logits * mine.temperature  # up to a constant a row, which the softmax forgets
 sure = {"as trained": raw.softmax(1).amax(1), "with temperature": report.probabilities.amax(1)}
 curves = {name: reliability(confidence, right, sizes.bins) for name, confidence in sure.items()}
-for name, (bins, error) in curves.items():
-    print(f"{name:17s} mean confidence {sure[name].mean():.2f}, accuracy {right.float().mean():.2f}, ECE {error:.3f}")
+for name, (_, error) in curves.items():
+    print(
+        f"{name:17s} mean confidence {sure[name].mean():.2f}, accuracy {right.float().mean():.2f}, ECE {error:.3f}"
+    )
 print(f"temperature {mine.temperature:.2f}")
 
+# %%
+shy = {True: "too shy, and is made bolder", False: "too sure, and is damped"}[mine.temperature < 1]
+better = curves["with temperature"][1] < curves["as trained"][1]
+print("on the validation worlds it is", shy)
+print("on the test worlds that makes the calibration error", "smaller" if better else "LARGER")
+
 # %% [markdown]
+# Read the last line twice. The temperature is right for the four worlds that chose it, and there it cannot do harm. Five other worlds are another question, with another accuracy; calibration is a property of a model *and* of where it is used. A number that was fitted on clips like those to come would do better, and that is the same condition as for the score.
+#
 # **Check** the sum by a loop over clips, one bin at a time:
 
 # %% tags=["nbval-check-output"]
@@ -324,14 +365,24 @@ for b in range(sizes.bins):
         total += len(inside) / len(right) * abs(gap.item())
 print("loop and function agree:", abs(total - curves["as trained"][1]) < 1e-6)
 
-# %% mystnb={"figure": {"name": "fig-14-reliability", "caption": "Confidence against accuracy on the test worlds; a point's size is the number of its clips. Below the diagonal the model is too sure. The temperature was chosen on other worlds, so it need not fit these exactly."}, "image": {"alt": "Two curves of points near a dashed diagonal, before and after the temperature"}}
+# %% mystnb={"figure": {"name": "fig-14-reliability", "caption": "Confidence against accuracy on the test worlds; a point's size is the number of its clips. Above the diagonal the model is too shy, below it too sure. The temperature was chosen on other worlds, and overshoots here."}, "image": {"alt": "Two curves of points near a dashed diagonal, before and after the temperature"}}
 fig, ax = plt.subplots(figsize=(3.4, 3.2))
 for color, (name, (bins, error)) in zip((plots.ORANGE, plots.BLUE), curves.items(), strict=True):
-    ax.plot([b.confidence for b in bins], [b.accuracy for b in bins], color=color, label=f"{name}, ECE {error:.2f}")
-    ax.scatter([b.confidence for b in bins], [b.accuracy for b in bins], [2 * b.count for b in bins], color=color)
+    ax.plot(
+        [b.confidence for b in bins],
+        [b.accuracy for b in bins],
+        color=color,
+        label=f"{name}, ECE {error:.2f}",
+    )
+    ax.scatter(
+        [b.confidence for b in bins],
+        [b.accuracy for b in bins],
+        [2 * b.count for b in bins],
+        color=color,
+    )
 ax.plot([0, 1], [0, 1], color=plots.GRAY, ls="--", lw=1)
-ax.set(xlabel="confidence", ylabel="accuracy")
-_ = ax.legend(loc="upper left", fontsize=8)
+ax.set(xlabel="confidence", ylabel="accuracy", ylim=(-0.02, 1.05))
+_ = ax.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
 
 # %% [markdown]
 # ### None of these
@@ -372,10 +423,12 @@ inside = {name: known for name in unknown} | {"strafing": narrow.report.probabil
 limit = {name: mine.threshold for name in unknown} | {"strafing": narrow.threshold}
 for name, x in unknown.items():
     refused, lost = (x < limit[name]).float().mean(), (inside[name] < limit[name]).float().mean()
-    print(f"{name:15s} AUROC {auroc(inside[name], x):.2f}   none of these: {refused:.2f} of them, {lost:.2f} of its own")
+    print(
+        f"{name:15s} AUROC {auroc(inside[name], x):.2f}   none of these: {refused:.2f} of them, {lost:.2f} of its own"
+    )
 
 # %% [markdown]
-# The *area under the ROC curve* is the chance that a clip of a known class is surer than a stranger; 0.5 is a coin. Read the columns together. A threshold that spares the known classes lets most strangers in, and in worlds that are new to it the model refuses more of its own than the 5 % that the validation clips promised. A softmax compares the classes with one another and with nothing else: it can be sure that a strafe is *more like* a turn than like walking.
+# The *area under the ROC curve* is the chance that a clip of a known class is surer than a stranger; 0.5 is a coin. Read the columns together. Of its own clips the threshold costs about what it promised. A picture that stands still is noticed every time. Digits and films of the real world are noticed one time in four, and an untaught movement hardly more often than the model's own clips are refused. A softmax compares the classes with one another and with nothing else: it can be sure that a strafe is *more like* a turn than like walking.
 
 # %% tags=["nbval-check-output"]
 from sklearn.metrics import roc_auc_score
@@ -405,7 +458,9 @@ print(base.classes[:4], base.reading)
 print(base.facts["data"], "| parameters", base.facts["parameters"])
 
 # %%
-few = VideoList([item for k in range(6) for item in [i for i in whole.items if i[1] == k][::12]], whole.classes)
+few = VideoList(
+    [item for k in range(6) for item in [i for i in whole.items if i[1] == k][::12]], whole.classes
+)
 read = {
     name: recipe.read_all(videos, base.reading, name, progress=False)
     for name, videos in {"few": few, "test": test_set}.items()
@@ -436,7 +491,9 @@ def learn_from(few_steps, rates, start, seed):
             group["lr"] = training.learning_rate(step, few_steps, rate)
         optimizer.step()
     model.eval()
-    return evaluation.accuracy(training.predict(model, x_test), y_test), evaluation.accuracy(training.predict(model, x), y)
+    return evaluation.accuracy(training.predict(model, x_test), y_test), evaluation.accuracy(
+        training.predict(model, x), y
+    )
 
 
 # %%
@@ -447,10 +504,16 @@ WAYS = {
     "from scratch": ((2e-3, 2e-3), None),
 }
 gained = {
-    name: [learn_from(sizes.steps, *way, seed) for seed in range(sizes.seeds)] for name, way in WAYS.items()
+    name: [learn_from(sizes.steps, *way, seed) for seed in range(sizes.seeds)]
+    for name, way in WAYS.items()
 }
 for name, runs in gained.items():
-    print(f"{name:28s} test", *(f"{a:.2f}" for a, _ in runs), "  own clips", *(f"{b:.2f}" for _, b in runs))
+    print(
+        f"{name:28s} test",
+        *(f"{a:.2f}" for a, _ in runs),
+        "  own clips",
+        *(f"{b:.2f}" for _, b in runs),
+    )
 
 # %% [markdown]
 # And a network that was trained on a million photographs, frozen as in {chapter}`04`, with the mean over its frames? It is the recipe `design="frozen"`. Its features know corridors from halls; for *which way* they have no word, because a mean has none:
@@ -459,10 +522,16 @@ for name, runs in gained.items():
 photos = recipe.train(few, "frozen", val=VideoList(from_folder(WORLDS / "val").items[::3], whole.classes),
                       test=VideoList(test_set.items[::3], whole.classes), frames=4, size=96, progress=False)  # fmt: skip
 way = evaluation.pair_scores(photos.report.logits, photos.report.labels)
-print({name: round(value, 2) for name, value in way.items()}, "temperature", round(photos.temperature, 1))
+print(
+    {name: round(value, 2) for name, value in way.items()},
+    "temperature",
+    round(photos.temperature, 1),
+)
 
 # %% mystnb={"figure": {"name": "fig-14-transfer", "caption": "Test accuracy in unseen worlds after ten labelled clips a class, a dot for each seed. The body comes from moving digits, except in the last row."}, "image": {"alt": "Four rows of dots with their means and intervals and a dashed chance line"}}
-_ = plots.intervals({n: [a for a, _ in runs] for n, runs in gained.items()}, "accuracy", chance=1 / 6)
+_ = plots.intervals(
+    {n: [a for a, _ in runs] for n, runs in gained.items()}, "accuracy", chance=1 / 6
+)
 
 # %%
 paired = {
@@ -513,7 +582,9 @@ print("three dense", recipe.Reading(4, 32, stride=2).indices(16, 3, "").tolist()
 for clips in (1, 2):
     several = mine.evaluate(test_set, source=world, clips=clips, progress=False)
     low, high = several.interval
-    print(f"{clips} clip{'s' * (clips > 1)}: accuracy {several.accuracy:.3f} ({low:.2f} to {high:.2f})")
+    print(
+        f"{clips} clip{'s' * (clips > 1)}: accuracy {several.accuracy:.3f} ({low:.2f} to {high:.2f})"
+    )
 
 # %% [markdown]
 # Here a film has only 16 frames, and two clips differ by one of them: little is to be gained, and what is gained costs twice the time. In films of minutes it is the rule to take ten {cite}`wang2016tsn`.
@@ -526,7 +597,7 @@ for clips in (1, 2):
 
 # %% tags=["protocol"]
 RECEIPT = "worlds_designs"
-PLAN = {"epochs": 10, "lr": 2e-3, "batch_size": 32}
+PLAN = {"epochs": 5, "lr": 2e-3, "batch_size": 16}
 SMALL_E = {"dim": 128, "components": (96, 128)}
 
 
@@ -551,7 +622,9 @@ def record():
             read = recipe.read_all(parts["test"], made.reading, "test", progress=False)
             scores = reversed_too(made, read)
             kept = ("updates", "training loss", "best epoch", "validation accuracy")
-            rows.append({k: round(v, 4) for k, v in scores.items()} | {k: made.facts[k] for k in kept})
+            rows.append(
+                {k: round(v, 4) for k, v in scores.items()} | {k: made.facts[k] for k in kept}
+            )
         numbers[design] = rows
         print(design, rows, flush=True)
     numbers["rulers"] = rulers(parts)
@@ -561,7 +634,10 @@ def record():
 # %% tags=["protocol"]
 def rulers(parts):
     """What a score on the worlds has to beat, on the same clips and reversals."""
-    read = {name: recipe.read_all(p, recipe.Reading(8, 32), name, progress=False) for name, p in parts.items()}
+    read = {
+        name: recipe.read_all(p, recipe.Reading(8, 32), name, progress=False)
+        for name, p in parts.items()
+    }
     sets = [(r.clips[:, 0].float() / 255, r.labels) for r in read.values()]
     test = evaluation.with_reversals(*sets[2])
     scores = evaluation.ruler_scores(sets[0], sets[1], test)
@@ -578,7 +654,9 @@ for name, row in numbers["rulers"].items():
     print(f"{name:28s} {row['overall']:.2f}     {row['pair']:.2f}  {row['within']:.2f}")
 for design in DESIGNS:
     rows = numbers[design]
-    means = {k: np.mean([row[k] for row in rows]) for k in ("overall", "pair", "within", "training loss")}
+    means = {
+        k: np.mean([row[k] for row in rows]) for k in ("overall", "pair", "within", "training loss")
+    }
     print(
         f"{design:28s} {means['overall']:.2f}     {means['pair']:.2f}  {means['within']:.2f}"
         f"    {rows[0]['updates']}      {means['training loss']:.2f}"
@@ -592,7 +670,12 @@ _ = plots.intervals(within, "right direction within the pair", chance=0.5)
 blind = max(within["mean"]) < 0.6
 sees = {d: min(runs) > 0.6 for d, runs in within.items() if d != "mean"}
 print("the mean is blind to direction:", blind)
-print("designs that are not:", [d for d, ok in sees.items() if ok], "and that are:", [d for d, ok in sees.items() if not ok])
+print(
+    "designs that are not:",
+    [d for d, ok in sees.items() if ok],
+    "and that are:",
+    [d for d, ok in sees.items() if not ok],
+)
 print("prediction", "holds" if blind and all(sees.values()) else "REFUTED")
 
 # %% [markdown]
@@ -643,7 +726,12 @@ def group(path):
 
 
 toy = recipe.train(
-    ucf101(ucf, lists), "D", test=ucf101(ucf, lists, train=False), source=group, epochs=4, progress=False
+    ucf101(ucf, lists),
+    "D",
+    test=ucf101(ucf, lists, train=False),
+    source=group,
+    epochs=4,
+    progress=False,
 )
 print(toy.classes, toy.facts["files"], toy.report)
 
@@ -718,6 +806,16 @@ print(toy.classes, toy.facts["files"], toy.report)
 # ```{hint}
 # :class: dropdown
 # `mine.logits(clips)` gives $z$; `torch.logsumexp` does the rest. Large logits of *any* class now speak for a known clip, and the softmax's comparison between classes is gone.
+# ```
+#
+# ```{exercise} Build: labels that can be seen
+# :label: ex-14-labels
+# A clip of `forward` in which the walker slides along a wall moves sideways. In `scripts/worlds.py` keep a clip of a walking class only if the walker's path and the key agree: within 20 degrees of the direction that the key asks for, by the positions and the angle in `game_variables`. Train again. Which row of {numref}`fig-14-confusion` changes, and which does not?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+# `np.degrees(np.arctan2(y, x))` of the path, minus the angle at the start, is about 0 for forward, 180 for backward, 90 for strafe-left and -90 for strafe-right; bring the difference to ±180 before you compare. Score the old model on the new test clips first: it may be better than its report said.
 # ```
 #
 # ```{exercise} Explore: another frame rate

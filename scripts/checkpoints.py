@@ -21,11 +21,11 @@ from sora_nb.ledger import ROOT
 FOLDER, SEED = ROOT / "data" / "checkpoints", 0
 SMALL = {"dim": 128, "components": (96, 128)}  # so that E, too, fits in a megabyte
 PLANS = {
-    "A": {"epochs": 12},
-    "B": {"epochs": 6},
-    "C": {"epochs": 12},
+    "A": {"epochs": 8},
+    "B": {"epochs": 4},
+    "C": {"epochs": 8},
     "D": {"epochs": 18},
-    "E": {"epochs": 30, **SMALL},
+    "E": {"epochs": 20, **SMALL},
 }
 
 

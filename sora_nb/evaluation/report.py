@@ -165,6 +165,6 @@ def auroc(known: Float[Tensor, " n"], unknown: Float[Tensor, " m"]) -> float:
     """
     order = torch.cat([unknown, known]).double()
     values, where, counts = order.unique(return_inverse=True, return_counts=True)
-    rank = (counts.cumsum(0) - (counts - 1) / 2)[where]  # ties share the mean of their ranks, from 1
+    rank = (counts.cumsum(0) - (counts - 1).double() / 2)[where]  # ties share the mean of their ranks, from 1
     n, m = len(known), len(unknown)
     return ((rank[m:].sum() - n * (n + 1) / 2) / (n * m)).item()

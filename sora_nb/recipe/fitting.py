@@ -1,8 +1,8 @@
 """Train a recipe on video files. Derived in chapter 14."""
 
-import logging
 import math
 import platform
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -20,7 +20,6 @@ from sora_nb.objectives.views import shift_and_zoom, view
 from sora_nb.recipe.model import Recipe, build
 from sora_nb.recipe.reading import Clips, Read, Reading, Videos, listed, read_all
 
-log = logging.getLogger(__name__)
 SHARES = (0.7, 0.15, 0.15)
 KEPT = 0.95  # share of validation clips whose confidence reaches the threshold
 FRAMES, SIZES = {"B": 16, "E": 16}, {"E": 16, "frozen": 112}  # 8 frames of 32 pixels for the others
@@ -141,7 +140,7 @@ def _fit(recipe: Recipe, train: Read, val: Read, step, fresh: bool, **plan) -> d
 
 
 def _learn(
-    model: nn.Module, batch: tuple[Tensor, Tensor], shift: float, flip: bool, reconstruct: float = 0.0
+    model: nn.Module, batch: Sequence[Tensor], shift: float, flip: bool, reconstruct: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy on clips that are shifted, zoomed and mirrored in training, and, for E, the error of the copy."""
     clips, labels = batch
