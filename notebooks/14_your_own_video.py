@@ -29,7 +29,7 @@ from sora_nb.ledger import ROOT
 from sora_nb.settings import settings
 
 sizes = settings(
-    T0=dict(epochs=8, seeds=3, steps=40, bins=8), T1=dict(epochs=40, seeds=5, steps=300, bins=10)
+    T0=dict(epochs=8, narrow=6, seeds=3, steps=40, bins=8), T1=dict(epochs=40, narrow=40, seeds=5, steps=300, bins=10)
 )
 WORLDS = ROOT / "data" / "worlds"
 DESIGNS = ("mean", "A", "B", "C", "D", "E")
@@ -224,7 +224,7 @@ for i, (name, held) in enumerate(deals.items()):
         )
 
 # %% [markdown]
-# Measure it. Cut each film of the training worlds in two, and give a model that *cannot* see order the job: the mean picture of a clip, and the class of the most similar mean picture in training. For direction it is blind by construction; whatever it scores beyond a third, it remembers.
+# Measure it. Cut each film of the training worlds in two, and give a model that *cannot* see order the job: the mean picture of a clip, and the class of the most similar mean picture in training. It gives a clip and its reversal the same answer, so it knows little about movement; whatever it gains from one way of dealing to another, it remembers.
 
 # %%
 whole = from_folder(WORLDS / "train")
@@ -255,7 +255,7 @@ ways["by world"] = torch.tensor([world(p) in places[::5] for p in films])[:, Non
 leak = {name: remembered(held) for name, held in ways.items()}
 for name, (share, (low, high)) in leak.items():
     print(f"{name:9s} {share:.2f} (95 %: {low:.2f} to {high:.2f})")
-assert leak["by clip"][0] > leak["by world"][0] + 0.2
+assert leak["by clip"][0] > leak["by world"][0] + 0.1
 
 # %% [markdown]
 # Same clips, same model, same number of them held. Only the last row says what happens in a world that nobody has filmed yet. The first row is not a better model; it is a worse question.
@@ -415,7 +415,7 @@ def only(split):
 
 
 (learn, _), (val, _), (seen, strafes) = only("train"), only("val"), only("test")
-narrow = recipe.train(learn, "D", val=val, test=seen, epochs=sizes.epochs, progress=False)
+narrow = recipe.train(learn, "D", val=val, test=seen, epochs=sizes.narrow, progress=False)
 unknown["strafing"] = torch.tensor([narrow.predict(p).confidence for p in strafes])
 
 # %%
@@ -483,7 +483,7 @@ def learn_from(few_steps, rates, start, seed):
     optimizer = torch.optim.AdamW(groups)
     for step in range(few_steps):
         model.train(rates[0] > 0)  # a frozen body keeps its batch norm's statistics
-        chosen = torch.randperm(len(y))[:24]
+        chosen = torch.randperm(len(y))[:16]
         loss = F.cross_entropy(model(x[chosen]), y[chosen])
         optimizer.zero_grad()
         loss.backward()
@@ -757,13 +757,13 @@ print(toy.classes, toy.facts["files"], toy.report)
 #
 # 1. Your friend reports 97 % on 400 clips of 8 films. Which two questions do you ask?
 # 2. Why can a temperature never change an accuracy, but change an AUROC between known and unknown clips?
-# 3. Why does the frozen photograph network with a mean over time stay near a third here, however good its features?
+# 3. Why can the frozen photograph network with a mean over time not be expected to score above one half here, however good its features?
 #
 # ```{admonition} Answers
 # :class: dropdown
 # 1. Were the films dealt out whole, and how wide is the interval over 8 films?
 # 2. Within a clip it scales all logits alike, so the largest stays the largest. Between clips it changes the order of the confidences.
-# 3. Its score is the same for a clip and its reversal: it can name the pair (one of three) and must guess the direction.
+# 3. Its score is the same for a clip and its reversal: if it named the pair every time, it would still have to guess the direction.
 # ```
 #
 # ## Exercises

@@ -155,7 +155,7 @@ def load(folder: str | os.PathLike) -> Recipe:
         sha = str(text["weights"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} is no recipe that fits this program ({error!r}); save it anew.") from None
-    weights = file.with_name(_weights(sha))
+    weights = file.parent / _weights(sha)
     if not weights.is_file() or file_digest(weights) != sha:
         raise ValueError(
             f"The weights {str(weights)!r} are missing or not those that {NAME} was saved with; copy both files together."
