@@ -648,7 +648,7 @@ def rulers(parts):
 
 
 # %%
-numbers = ledger.read_receipt(RECEIPT)["numbers"]
+numbers = ledger.read_receipt("worlds_designs")["numbers"]
 print(f"{'':28s} overall  pair  within  updates  training loss")
 for name, row in numbers["rulers"].items():
     print(f"{name:28s} {row['overall']:.2f}     {row['pair']:.2f}  {row['within']:.2f}")
@@ -755,7 +755,7 @@ print(toy.classes, toy.facts["files"], toy.report)
 #
 # **Recall.** Answer before you unfold.
 #
-# 1. Your friend reports 97 % on 400 clips of 8 films. Which two questions do you ask?
+# 1. Your friend has 390 of 400 clips of 8 films right. Which two questions do you ask?
 # 2. Why can a temperature never change an accuracy, but change an AUROC between known and unknown clips?
 # 3. Why can the frozen photograph network with a mean over time not be expected to score above one half here, however good its features?
 #
