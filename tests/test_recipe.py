@@ -54,9 +54,6 @@ def saved(trained, tmp_path) -> Path:
     return trained.save(tmp_path / "mine")
 
 
-# ------------------------------------------------------------------------------------------------- reading
-
-
 def test_a_clip_is_the_readers_frames_resized_and_cut(folder):
     path = next((folder / "b-up").iterdir())
     [clip] = recipe.Reading(4, 8).read(path)
@@ -106,9 +103,6 @@ def test_files_that_fail_are_told_with_their_reason(folder, tmp_path):
     assert list(read.failed) == [tmp_path / "broken.mp4"] and "broken.mp4" in str(list(read.failed.values()))
     with pytest.raises(VideoReadError, match="broken.mp4"):
         recipe.read_all(VideoList([(tmp_path / "broken.mp4", 0)], CLASSES), recipe.Reading(), "x", 1, False)
-
-
-# ------------------------------------------------------------------------------------------------- training
 
 
 def test_it_learns_keeps_the_classes_in_order_and_reports_on_files_of_no_other_part(trained, folder):
@@ -226,9 +220,6 @@ def test_what_cannot_be_trained_is_refused(folder, tmp_path):
         recipe.train(VideoList([], CLASSES), progress=False)
 
 
-# ------------------------------------------------------------------------------------------------- answering
-
-
 def test_an_answer_is_the_model_on_the_readers_frames(trained, folder):
     path = next((folder / "a-down").iterdir())
     frames = torch.from_numpy(read_video(path, [1, 4, 7, 10])).movedim(-1, 1)
@@ -306,9 +297,6 @@ def test_classes_in_another_order_are_refused(trained, folder):
     assert (
         trained.evaluate(folder, progress=False).accuracy > 0.8
     )  # a folder is read with the recipe's classes
-
-
-# ------------------------------------------------------------------------------------------------- on disk
 
 
 def test_what_is_saved_comes_back_bit_for_bit(trained, saved, folder):

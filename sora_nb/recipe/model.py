@@ -20,6 +20,7 @@ from sora_nb.recipe.reading import Clips, Read, Reading, Videos, listed, read_al
 
 FORMAT, VERSION, NAME = "sora_nb recipe", 1, "recipe.json"
 NONE = "none of these"
+PIXELS = 250_000  # of all frames of a batch
 DESIGNS = {
     "mean": models.MeanPool,
     "frozen": models.FrozenFrames,
@@ -90,11 +91,11 @@ class Recipe:
 
     def logits(self, clips: UInt8[Tensor, "n time 3 size size"]) -> Float[Tensor, "n classes"]:
         """Scores of clips as the reading gives them, before the temperature."""
-        return training.predict(self.model, Clips(clips))
+        return training.predict(self.model, Clips(clips), _batch(clips))
 
     def embeddings(self, clips: UInt8[Tensor, "n time 3 size size"]) -> Float[Tensor, "n dim"]:
         """Embeddings of clips as the reading gives them."""
-        return training.predict(_Embed(self.model), Clips(clips))
+        return training.predict(_Embed(self.model), Clips(clips), _batch(clips))
 
     def evaluate(
         self, videos: Videos, source: Source | None = None, clips: int = 1, progress: bool = True
@@ -191,6 +192,11 @@ class _Embed(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         return self.model.embed(clips)
+
+
+def _batch(clips: Tensor) -> int:
+    """Clips that go through the model at once: fewer where they are large, so that memory stays bounded."""
+    return max(1, min(100, PIXELS // clips[0, :, 0].numel()))  # no mutate
 
 
 def _weights(sha: str) -> str:
