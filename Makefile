@@ -30,7 +30,8 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --nbval-kernel
          --nbval-sanitize-with tests/nbval_sanitize.cfg
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
-.PHONY: help book test test-package test-notebooks test-book lab refresh sync mutate bench browser set-up clean sandbox assignments grade check-submission formgrader
+.PHONY: help book test test-package test-notebooks test-book lab refresh sync checkpoints mutate bench browser set-up clean \
+        sandbox assignments grade check-submission formgrader
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -76,6 +77,9 @@ refresh: $(STAMP)  ## run chapters into their committed pairs (make refresh CHAP
 
 sync: $(STAMP)  ## write each chapter's .ipynb from its .py, keeping outputs
 	@$(BIN)/python scripts/chapters.py sync
+
+checkpoints: $(STAMP)  ## train the small recipes in data/checkpoints that are not there
+	@$(BIN)/python scripts/checkpoints.py
 
 mutate: $(STAMP)  ## break lines of the package one at a time and require red tests (BUDGET=120 SEED=0)
 	@$(BIN)/python scripts/mutate.py --budget $(or $(BUDGET),120) --seed $(or $(SEED),0)
