@@ -255,7 +255,7 @@ def server(course, graded, tmp_path_factory):
         )
     try:
         runtime = state / "_RUNTIME_DIR"
-        opens = until(lambda: next(runtime.glob("jpserver-file-to-run-*-open.html"), None), process, log)
+        opens = until(lambda: next(runtime.glob("jpserver-*-open.html"), None), process, log)
         yield json.loads(next(runtime.glob("jpserver-*.json")).read_text()) | {"opens": opens}
     finally:
         process.kill()
