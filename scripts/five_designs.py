@@ -22,19 +22,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes share the cor
 
 import jupytext
 import torch
-from torch import nn
-from torch.utils.data import TensorDataset
 
 from sora_nb.files import atomic
 from sora_nb.ledger import write_receipt
 from sora_nb.settings import tier
-from sora_nb.training import fit, parameters, predict
+from sora_nb.training import parameters
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTER = ROOT / "notebooks" / "13_five_designs.py"
-RATES = (1e-3, 2e-3, 4e-3, 8e-3)
+RATES = (1e-3, 3e-3, 9e-3)
 TUNING_SEED = 100  # none of the seeds that count
-FRACTIONS = (0.1, 0.3)
 
 
 def protocol() -> SimpleNamespace:
@@ -53,16 +50,12 @@ def protocol() -> SimpleNamespace:
 def work(p: SimpleNamespace, data: dict, tests: dict, run: dict) -> dict:
     """Train and measure what ``run`` describes."""
     torch.set_num_threads(1)
-    train, epochs = data["train"], p.sizes.live if run["kind"] == "live" else p.sizes.epochs
-    if run["fraction"] < 1:  # the first clips hold every class alike; as many steps as with all of them
-        train = TensorDataset(*(t[: int(run["fraction"] * len(train))] for t in train.tensors))
-        epochs = round(epochs / run["fraction"])
-    own = data | {"train": train}
-    model, history = p.train_design(run["design"], own, run["seed"], run["lr"], epochs, **run["options"])
-    found = {"parameters": parameters(model), "validation": max(history.val_accuracy)}
+    epochs = p.sizes.live if run["kind"] == "live" else p.sizes.epochs
+    model, history = p.train_design(run["design"], data, run["seed"], run["lr"], epochs, **run["options"])
+    found = {"parameters": parameters(model), "validation": history.val_accuracy[history.best_epoch]}
     if run["kind"] == "tuning":
         return found  # the test split stays shut
-    return found | p.measure(model, own, tests)
+    return found | p.measure(model, data, tests)
 
 
 def place(folder: Path, name: str) -> Path:
@@ -96,7 +89,7 @@ def stage(folder: Path, runs: list[dict], jobs: int) -> list[dict]:
 
 def label(run: dict) -> str:
     """File name of a run."""
-    return f"{run['kind']} {run['name']} lr{run['lr']:g} {run['fraction']:g} seed{run['seed']}"
+    return f"{run['kind']} {run['name']} lr{run['lr']:g} seed{run['seed']}"
 
 
 def _start(folder: Path) -> None:
@@ -111,116 +104,6 @@ def _one(run: dict) -> None:
     cached(FOLDER, label(run), lambda: work(P, DATA, TESTS, run))
 
 
-# ------------------------------------------------------------------------------------------------ peers
-
-
-def narrow_r3d(width: int = 5) -> nn.Module:
-    """torchvision's r3d_18 with ``width`` channels where it has 64, for 32-pixel clips."""
-    from torchvision.models.video.resnet import BasicBlock, Conv3DSimple
-
-    def block(channels, out, stride):
-        shortcut = nn.Sequential(nn.Conv3d(channels, out, 1, stride, bias=False), nn.BatchNorm3d(out))
-        return BasicBlock(channels, out, Conv3DSimple, stride, shortcut if stride > 1 else None)
-
-    layers, channels = [], width
-    for i in range(4):
-        out = width * 2**i
-        layers += [block(channels, out, 2 if i else 1), block(out, out, 1)]
-        channels = out
-    stem = [
-        nn.Conv3d(3, width, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False),
-        nn.BatchNorm3d(width),
-        nn.ReLU(),
-    ]
-    return nn.Sequential(*stem, *layers, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(channels, 12))
-
-
-class Peer(nn.Module):
-    """A published network behind our shapes and its own pixel scale: (B, T, 3, H, W) -> (B, 12)."""
-
-    def __init__(self, network: nn.Module, hugging_face: bool):
-        super().__init__()
-        self.network, self.hugging_face = network, hugging_face
-
-    def forward(self, clips):
-        clips = (clips - 0.45) / 0.225  # all three were published for pixels of mean 0 and spread 1
-        return self.network(clips).logits if self.hugging_face else self.network(clips.transpose(1, 2))
-
-
-def peers() -> dict:
-    """Constructors of the published networks, at about our designs' number of parameters."""
-    from transformers import (
-        TimesformerConfig,
-        TimesformerForVideoClassification,
-        VideoMAEConfig,
-        VideoMAEForVideoClassification,
-    )
-
-    common = dict(
-        image_size=32,
-        num_frames=8,
-        hidden_size=64,
-        num_attention_heads=4,
-        intermediate_size=256,
-        num_labels=12,
-    )
-    timesformer = TimesformerConfig(patch_size=8, num_hidden_layers=3, **common)
-    videomae = VideoMAEConfig(patch_size=8, tubelet_size=2, num_hidden_layers=4, **common)
-    return {
-        "r3d-18, narrow": lambda: Peer(narrow_r3d(), False),
-        "TimeSformer": lambda: Peer(TimesformerForVideoClassification(timesformer), True),
-        "VideoMAE": lambda: Peer(VideoMAEForVideoClassification(videomae), True),
-    }
-
-
-def against_peers(p, folder: Path, data: dict, tests: dict, rates: dict, costs: dict) -> dict:
-    """Two designs and the peers after the same training time: twice that of the slower design's passes. Three seeds.
-
-    A peer gets our tuning: four rates, one seed, chosen on validation.
-    """
-    ours, found = ("A Transformer", "D fusion"), {}
-    budget = 2 * p.sizes.epochs * max(costs[name]["ms_training"] for name in ours)
-    for name, cost in costs.items():
-        if name in p.DESIGNS and name not in ours:
-            continue
-        epochs = max(2, round(budget / cost["ms_training"]))
-
-        def run(seed, lr, name=name, epochs=epochs):
-            file = f"peer {name} lr{lr:g} {epochs} seed{seed}"
-            return cached(folder, file, lambda: peer_run(p, name, data, tests, seed, lr, epochs))
-
-        tried = {lr: run(TUNING_SEED, lr)["validation"] for lr in RATES} if name not in rates else {}
-        lr = rates.get(name) or max(tried, key=tried.get)
-        scores = [run(seed, lr) for seed in range(3)]
-        found[name] = {"epochs": epochs, "lr": lr, "parameters": cost["parameters"]}
-        found[name] |= {key: [score[key] for score in scores] for key in ("overall", "pair", "within")}
-    return found
-
-
-def peer_run(p, name: str, data: dict, tests: dict, seed: int, lr: float, epochs: int) -> dict:
-    """One training of a design or a peer, and its test scores."""
-    if name in p.DESIGNS:
-        model, history = p.train_design(name, data, seed, lr, epochs)
-    else:
-        torch.manual_seed(seed)
-        model = peers()[name]()
-        history = fit(
-            model,
-            data["train"],
-            data["val"],
-            epochs=epochs,
-            lr=lr,
-            batch_size=32,
-            seed=seed,
-            step=p.classify_step,
-            progress=False,
-        )
-    scores = {"validation": max(history.val_accuracy), "parameters": parameters(model)}
-    if seed == TUNING_SEED:
-        return scores
-    return scores | p.evaluation.pair_scores(predict(model, tests["clean"][0]), tests["clean"][1])
-
-
 # ------------------------------------------------------------------------------------------------ costs
 
 
@@ -228,9 +111,8 @@ def costs(p, data: dict, rounds: int = 15) -> dict:
     """Time all models in turns, on one thread, and count what can be counted; medians over the rounds."""
     torch.set_num_threads(1)
     clips = data["train"].tensors[0][:32].to(p.training.device())
-    built = {name: make() for name, make in (p.DESIGNS | peers()).items()}
+    built = {name: make() for name, make in p.DESIGNS.items()}
     built = {name: model.to(clips.device) for name, model in built.items()}
-    built["A Transformer"].start_words(clips)
     laps: dict = {name: [] for name in built}
     for turn in range(rounds + 2):
         for name, model in built.items():
@@ -257,9 +139,9 @@ def costs(p, data: dict, rounds: int = 15) -> dict:
 def plan(p, kind: str, rates: dict | None = None) -> list[dict]:
     """The runs of a stage."""
 
-    def run(design, seed, lr, name=None, fraction=1.0, options=None):
+    def run(design, seed, lr, name=None, options=None):
         named = {"kind": kind, "design": design, "name": name or design, "seed": seed}
-        return named | {"lr": lr, "fraction": fraction, "options": options or {}}
+        return named | {"lr": lr, "options": options or {}}
 
     if kind == "tuning":
         return [run(d, TUNING_SEED, lr) for d in p.DESIGNS for lr in RATES]
@@ -267,8 +149,6 @@ def plan(p, kind: str, rates: dict | None = None) -> list[dict]:
         return [run(d, 0, rates[d]) for d in p.DESIGNS]
     if kind == "designs":
         return [run(d, s, rates[d]) for s in range(p.sizes.seeds) for d in p.DESIGNS]
-    if kind == "fractions":
-        return [run(d, s, rates[d], fraction=f) for s in range(3) for f in FRACTIONS for d in p.DESIGNS]
     return [run(d, s, rates[d], name, options=o) for s in range(3) for name, (d, o) in p.ABLATIONS.items()]
 
 
@@ -299,15 +179,14 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     numbers: dict = {"tuning": tuned(p, folder, jobs)}
     numbers["rates"] = rates = {d: max(tried, key=tried.get) for d, tried in numbers["tuning"].items()}
-    for kind in ("live", "designs", "fractions", "ablations"):
+    for kind in ("live", "designs", "ablations"):
         runs, named = plan(p, kind, rates), {}
         for run, result in zip(runs, stage(folder, runs, jobs), strict=True):
-            name = f"{run['name']}, {run['fraction']:.0%}" if kind == "fractions" else run["name"]
-            named.setdefault(name, []).append(result)
+            named.setdefault(run["name"], []).append(result)
         numbers[kind] = {name: by_seed(results, kind == "designs") for name, results in named.items()}
     data = {split: p.level2(split) for split in ("train", "val")}
     numbers["costs"] = cached(folder, "costs", lambda: {"models": costs(p, data)})["models"]
-    numbers["peers"] = against_peers(p, folder, data, p.disturbances(), rates, numbers["costs"])
+    numbers["rulers"] = cached(folder, "rulers", lambda: {"rulers": p.rulers()})["rulers"]
     name = "five_designs" if tier() == "T0" else f"five_designs_{tier()}"
     spent = sum(json.loads(path.read_text())["cpu_seconds"] for path in folder.glob("*.json"))
     seeds = list(range(p.sizes.seeds))
