@@ -1,12 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -151,7 +146,7 @@ for name, classes in {"travel": range(4), "shrink, grow or turn": range(4, 8)}.i
 # | $Q$; $K$, $V$ | all of them, one a row | $(T, D)$; $(U, D)$ |
 # | $s_{tu}$ | score: how well key $u$ fits query $t$ | $(T, U)$ |
 # | $a_{tu}$, $A$ | weights: the scores of a row made into shares | $(T, U)$ |
-# | $o_t$, $O$ | answers | $(T, D)$ |
+# | $h_t$ | an answer; all of them are the rows of $AV$ | $(D)$ |
 # | $M$ | number of heads; each is $D/M$ wide | |
 #
 # ## One question, by hand
@@ -159,7 +154,7 @@ for name, classes in {"travel": range(4), "shrink, grow or turn": range(4, 8)}.i
 # Three frames. Each shows a key of four numbers and has a value of two, the place of a ball. A query comes in. The score is the dot product, divided
 # by $\sqrt 4$ (why, you see below). The weights are
 #
-# $$a_u = \frac{e^{s_u}}{\sum_j e^{s_j}}, \qquad s_u = \frac{q\cdot k_u}{\sqrt D}, \qquad o = \sum_u a_u v_u .$$
+# $$a_u = \frac{e^{s_u}}{\sum_j e^{s_j}}, \qquad s_u = \frac{q\cdot k_u}{\sqrt D}, \qquad h = \sum_u a_u v_u .$$
 #
 # The exponential makes every weight positive, the division makes them shares. This step is called **softmax**.
 
@@ -169,8 +164,8 @@ keys = torch.tensor([[2.0, 0, 0, 0], [0, 2, 0, 0], [2, 0, 2, 0]])
 places = torch.tensor([[4.0, 10], [12, 10], [20, 14]])
 s = keys @ q / math.sqrt(4)  # (3, 4), (4) -> (3)
 a = s.exp() / s.exp().sum()
-o = a @ places  # (3), (3, 2) -> (2)
-print("scores", s.tolist(), "weights", a.numpy().round(2), "answer", o.numpy().round(1))
+h = a @ places  # (3), (3, 2) -> (2)
+print("scores", s.tolist(), "weights", a.numpy().round(2), "answer", h.numpy().round(1))
 assert s.tolist() == [2, 0, 3] and abs(a.sum() - 1) < 1e-6
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-05-hand", "caption": "One query against three frames. Read from left to right: compare, exponentiate, share out, average. Frame 2 fits best and gives seven tenths of the answer."}, "image": {"alt": "Tables with numbers: a query of four numbers above three keys; columns of scores 2, 0, 3, of exponentials, of weights .26, .04, .71; three values; the answer 15.6, 12.8"}}
@@ -182,7 +177,7 @@ cells(ax, [[v] for v in s.tolist()], (7.2, 3.3), title="score s", color=plots.GR
 cells(ax, [[v] for v in s.exp().tolist()], (9.6, 3.3), form="{:.1f}", title="eˢ", color=plots.GRAY)
 cells(ax, [[v] for v in a.tolist()], (12, 3.3), form="{:.2f}", title="weight a", color=plots.GREEN)
 cells(ax, places.tolist(), (14.6, 3.3), title="values v", color=plots.PINK)
-cells(ax, o.tolist(), (14.6, 0.8), form="{:.1f}", title="answer o", color=plots.GREEN)
+cells(ax, h.tolist(), (14.6, 0.8), form="{:.1f}", title="answer h", color=plots.GREEN)
 arrow(ax, (6.1, 1.5), (7.3, 2.5))
 label(ax, "q·k/√4", (8.4, 1.9), fontsize=8)
 for x in (8.3, 10.7, 13.1):
@@ -208,7 +203,7 @@ def attend_one(q, keys, values):
     return out
 
 
-torch.testing.assert_close(attend_one(q, keys, places), o)
+torch.testing.assert_close(attend_one(q, keys, places), h)
 
 # %% tags=["nbval-check-output"]
 for size in (0, 0.5, 1, 2, 400):
@@ -225,7 +220,7 @@ torch.testing.assert_close(attend_one(400 * q, keys, places), places[2])
 #
 # Write the queries as rows of $Q$, the keys as rows of $K$, the values as rows of $V$. All scores are one product, all answers another {cite}`vaswani2017`:
 #
-# $$A = \operatorname{softmax}\!\big(QK^\top/\sqrt D\big), \qquad O = AV,$$
+# $$A = \operatorname{softmax}\!\big(QK^\top/\sqrt D\big), \qquad h_t = \text{row } t \text{ of } AV,$$
 #
 # with the softmax taken along each row: over the keys of one query.
 
@@ -253,7 +248,7 @@ cells(ax, [["= 1"]] * 3, (10.8, 1.5), title="sum", color=plots.GRAY)
 label(ax, "×", (12.4, 3))
 cells(ax, places.tolist(), (13, 1.5), title="V", color=plots.PINK)
 label(ax, "=", (15.5, 3))
-cells(ax, (weights @ places).tolist(), (16, 1.5), form="{:.1f}", title="O", color=plots.GREEN)
+cells(ax, (weights @ places).tolist(), (16, 1.5), form="{:.1f}", title="AV", color=plots.GREEN)
 
 # %% [markdown]
 # ### Where the three come from
@@ -356,7 +351,7 @@ class Attention(Heads):
 
     def look(self, x, context, may=None):
         q, k = self.split(self.q(x)), self.split(self.k(context))
-        scores = q @ k.mT / math.sqrt(q.shape[-1])  # (B, M, T, d), (B, M, U, d) -> (B, M, T, U)
+        scores = q @ k.mT / math.sqrt(q.shape[-1])  # (B, M, T, D/M), (B, M, U, D/M) -> (B, M, T, U)
         return (scores if may is None else scores.masked_fill(~may, -math.inf)).softmax(-1)
 
     def forward(self, x, context=None, may=None):
@@ -590,10 +585,10 @@ label(ax, f"{answer.item():.1f} / {total.item():.2f}\n= {(answer / total).item()
 # on the chip and a large slow one beside it. An A100 reads up to 2 TB a second from the large one and about 19 TB a second from the small one, of which each of its 108
 # processors has 192 kB {cite}`dao2022flashattention`. In that time it could multiply far more than it can fetch. So the question is: how many numbers cross the border?
 #
-# The naive code sends $Q$ and $K$ in, $QK^\top$ out, in again, $A$ out, in again with $V$, and $O$ out: $4TU + 2(T+U)D$ numbers. In tiles of $r$ queries by $c$ keys, a tile of queries comes in once and stays while all
+# The naive code sends $Q$ and $K$ in, $QK^\top$ out, in again, $A$ out, in again with $V$, and the answers out: $4TU + 2(T+U)D$ numbers. In tiles of $T'$ queries by $U'$ keys, a tile of queries comes in once and stays while all
 # keys and values pass by:
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-05-tiles", "caption": "Four queries against six keys, in tiles of r = 2 by c = 3. On the chip at this moment: two queries, three keys, three values, and the dark tile of scores, which is used at once and never leaves. Keys and values pass T/r = 2 times in all, once for each band of queries."}, "image": {"alt": "A four by six grid of cells in four tiles, one tile dark; left of it a column of queries with two marked, above it a row of keys with three marked"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-05-tiles", "caption": "Four queries against six keys, in tiles of T′ = 2 by U′ = 3. On the chip at this moment: two queries, three keys, three values, and the dark tile of scores, which is used at once and never leaves. Keys and values pass T/T′ = 2 times in all, once for each band of queries."}, "image": {"alt": "A four by six grid of cells in four tiles, one tile dark; left of it a column of queries with two marked, above it a row of keys with three marked"}}
 ax = canvas(14.5, 7.2, unit=0.42)
 cells(ax, [[None] * 6] * 4, (4, 2.6))
 cells(
@@ -608,56 +603,57 @@ for u in range(6):
 for t in range(4):
     cells(ax, [f"q{t}"], (2.4, 2.6 + t), color=plots.ORANGE, mark=[(0, 0)] if t >= 2 else [])
 label(ax, "heavy edge: on the chip", (12.3, 5.6))
-label(ax, "r = 2 queries,\nstay for the whole band", (12.3, 3.4))
-label(ax, "c = 3 keys and their values,\nthe next three follow", (12.5, 1.5))
+label(ax, "T′ = 2 queries,\nstay for the whole band", (12.3, 3.4))
+label(ax, "U′ = 3 keys and their values,\nthe next three follow", (12.5, 1.5))
 
 
 # %%
-def attend_in_tiles(q, k, v, r=64, c=64):
-    """Exact attention of (T, D) in tiles of r × c; also how many numbers crossed the border."""
+def attend_in_tiles(q, k, v, rows=64, columns=64):
+    """Exact attention of (T, D) in tiles; also how many numbers crossed the border."""
     out, moved = torch.empty_like(q), 0
-    for first in range(0, len(q), r):
-        mine = q[first : first + r]  # comes in once
+    for first in range(0, len(q), rows):
+        mine = q[first : first + rows]  # comes in once
         state = torch.full((len(mine), 1), -math.inf).to(q), 0.0, 0.0
-        for keys, values in zip(k.split(c), v.split(c), strict=True):  # come in for each band
+        for keys, values in zip(k.split(columns), v.split(columns), strict=True):  # once a band
             state = take(state, mine @ keys.T / math.sqrt(q.shape[1]), values)
             moved += keys.numel() + values.numel()
-        out[first : first + r] = state[2] / state[1]  # goes out
+        out[first : first + rows] = state[2] / state[1]  # goes out
         moved += 2 * mine.numel()
     return out, moved
 
 
 # %%
-for r, c in ((64, 64), (7, 30), (200, 16), (1, 200)):  # 200 is no multiple of most of these
-    tiled, moved = attend_in_tiles(q.double(), k.double(), v.double(), r, c)
+for size in ((64, 64), (7, 30), (200, 16), (1, 200)):  # 200 tokens: few of these divide it
+    tiled, moved = attend_in_tiles(q.double(), k.double(), v.double(), *size)
     torch.testing.assert_close(tiled, exact)
-    assert moved == 2 * 200 * 16 + math.ceil(200 / r) * 2 * 200 * 16
-print("equal to the naive answer for every tile; numbers moved = 2TD + (T/r) · 2UD")
+    assert moved == 2 * 200 * 16 + math.ceil(200 / size[0]) * 2 * 200 * 16
+print("equal to the naive answer for every tile; numbers moved = 2TD + (T/T′) · 2UD")
 
 # %% [markdown]
-# Now the size of the tile is a bargain. The taller the band of queries, the fewer times the keys pass, and the more of the chip's memory it takes. Tile the keys alone ($r = 1$) and
+# Now the size of the tile is a bargain. The taller the band of queries, the fewer times the keys pass, and the more of the chip's memory it takes. Tile the keys alone ($T' = 1$) and
 # you move *more* than the naive code does.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-05-traffic", "caption": "Numbers that cross the border for one head of width 64 over 4,096 tokens, by the height of the tile (c = 64), against the naive code; the upper scale is what the tile takes on the chip. At r = 128 tiles move a quarter of what the naive code moves; at r = 1, thirty times as much."}, "image": {"alt": "Log-log plot: traffic falls as one over the tile height, from above the naive line at one to a hundredth of it at thousands"}}
-T, D, c = 4096, 64, 64
-heights = 2 ** np.arange(0, 13)
-tiled_moves = 2 * T * D + T / heights * 2 * T * D
-naive_moves = 4 * T * T + 4 * T * D
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-05-traffic", "caption": "Numbers that cross the border for one head of width 64 over 4,096 tokens, by the height of the tile (64 keys wide), against the naive code; the upper scale is what the tile takes on the chip. With 128 queries a tile, a quarter of the naive traffic; with one, thirty times as much."}, "image": {"alt": "Log-log plot: traffic falls as one over the tile height, from above the naive line at one to a hundredth of it at thousands"}}
+T, D, wide = 4096, 64, 64
+heights, ticks = 2 ** np.arange(0, 13), [1, 16, 128, 4096]
+in_tiles, naive = 2 * T * D + T / heights * 2 * T * D, 4 * T * T + 4 * T * D
 fig, ax = plt.subplots(figsize=(5.4, 2.8))
-ax.loglog(heights, tiled_moves, "o-", label="in tiles")
-ax.axhline(naive_moves, color=plots.ORANGE, ls="--", label="naive")
-ax.set(xlabel="queries a tile, r", ylabel="numbers moved")
-ax.set_xticks([1, 16, 128, 4096], [1, 16, 128, 4096])
+ax.loglog(heights, in_tiles, "o-", label="in tiles")
+ax.axhline(naive, color=plots.ORANGE, ls="--", label="naive")
+ax.set(xlabel="queries a tile, T′", ylabel="numbers moved")
+ax.set_xticks(ticks, ticks)
 ax.minorticks_off()
-above = ax.secondary_xaxis("top")
-above.set_xticks(
-    [1, 16, 128, 4096],
-    [f"{(2 * r * D + 2 * c * D + r * c) / 1e3:.0f}k" for r in (1, 16, 128, 4096)],
-)
-above.set_xlabel("numbers held on the chip")
+above = ax.secondary_xaxis("top", xlabel="numbers held on the chip")
+held = [2 * tall * D + 2 * wide * D + tall * wide for tall in ticks]
+above.set_xticks(ticks, [f"{number / 1e3:.0f}k" for number in held])
 _ = ax.legend()
-ratios = {r: (2 * T * D + T / r * 2 * T * D) / naive_moves for r in (1, 128)}
-print({r: round(ratio, 2) for r, ratio in ratios.items()}, "times the naive traffic")
+print(
+    {
+        int(tall): round(moved / naive, 2)
+        for tall, moved in zip(heights, in_tiles, strict=True)
+        if tall in ticks
+    }
+)
 
 # %% [markdown]
 # Training gains the same way. The naive code keeps $A$ for the backward pass; the fused one keeps a single number a row and computes the tiles again: more
@@ -1157,13 +1153,13 @@ for kind in (MultiHeadAttention, Careless):
 #
 # ```{exercise} Warm-up: the size of a tile
 # :label: ex-05-tile
-# A chip holds 24,000 numbers, the width is $D = 64$ and $c = 64$. What is the tallest tile, and how much of the naive traffic is left for long clips?
+# A chip holds 24,000 numbers, the width is $D = 64$ and a tile is 64 keys wide. What is the tallest tile, and how much of the naive traffic is left for long clips?
 # ```
 #
 # ```{solution} ex-05-tile
 # :class: dropdown
-# Held at once: $2rD$ (queries and answers), $2cD$, and $rc$ scores: $128r + 8192 + 64r \le 24000$ gives $r = 82$. For large $T$ the traffic is $2T^2D/r$ against $4T^2$:
-# $D/(2r) = 64/164$, about four tenths. With $T = 4096$: `attend_in_tiles` says the same.
+# Held at once: $2T'D$ (queries and answers), $2U'D$, and $T'U'$ scores: $128\,T' + 8192 + 64\,T' \le 24000$ gives $T' = 82$. For large $T$ the traffic is $2T^2D/T'$ against $4T^2$:
+# $D/(2T') = 64/164$, about four tenths.
 # ```
 #
 # ```{exercise} Build: a local window
@@ -1185,7 +1181,7 @@ for kind in (MultiHeadAttention, Careless):
 # ```{exercise} Build: causal attention in tiles
 # :label: ex-05-blocks
 # Give `attend_in_tiles` a causal mode that skips tiles lying wholly in the future. Tests to pass: equal to `attention(..., causal=True)` in
-# double precision for lengths that no tile divides; at $T = 512$ and $r = c = 64$, 28 of 64 tiles are never touched.
+# double precision for lengths that no tile divides; at $T = 512$ and tiles of 64 by 64, 28 of 64 tiles are never touched.
 # ```
 #
 # ````{solution} ex-05-blocks

@@ -1,12 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -15,7 +10,7 @@
 # # GRU heads
 #
 # **Claim.** A recurrent network is a running average whose rate is learned and may change from frame to frame. Take away the one term that carries the old state on,
-# as article C's printed equations do, and it still trains and still tells left from right on short clips. What it does not do is hold a number for eight frames.
+# as article C's printed equations do, and it still trains and still tells left from right on short clips. What it did not learn, in any of our runs, is to hold a number for eight frames.
 #
 # | | |
 # |---|---|
@@ -24,20 +19,16 @@
 # | **Data** | the motion set, both levels, and clips of 100 frames drawn here |
 # | **Answers** | article C: a CNN for each frame, a GRU over time, mean or max fusion, an SVM or a decision tree on top |
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "protocol"]
 from functools import partial
+from statistics import mean
 
-import matplotlib.pyplot as plt
-import numpy as np
 import torch
-from sklearn.metrics import classification_report, precision_recall_fscore_support
-from sklearn.svm import SVC
-from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from sora_nb import evaluation, ledger, plots, training
+from sora_nb import evaluation, training
 from sora_nb.data import motion
 from sora_nb.layers.recurrent import (
     ResidualGRU,
@@ -48,25 +39,39 @@ from sora_nb.layers.recurrent import (
     pool_mean,
     scan,
 )
-from sora_nb.models.baseline import MeanPool
-from sora_nb.models.gru import SoraGRU
+from sora_nb.models import MeanPool, SoraGRU
 from sora_nb.settings import settings
 from sora_nb.transforms import to_clip
 
+sizes = settings(
+    T0=dict(easy=1200, seeds=3, epochs=16, steps=200, long=12),
+    T1=dict(easy=2400, seeds=5, steps=1000, long=120),
+    T2=dict(easy=24_000),
+)
+EIGHT = [0, 2, 4, 6, 9, 11, 13, 15]  # eight of sixteen frames; reversal keeps the choice (chapter 3)
+
+
+def splits(level, clips):
+    """Clips (N, 8, 3, 32, 32) and labels of the three splits; the test clips once more in reverse."""
+    spec = motion.MotionSpec(level=level, train=max(2400, clips))
+    sets = [motion.load(spec, split, progress=False) for split in motion.SPLITS]
+    counts = (clips, None, None)
+    train, val, (x, y) = [(to_clip(s.clips[:n, EIGHT]), s.labels[:n]) for s, n in zip(sets, counts)]
+    return [train, val, (torch.cat([x, x.flip(1)]), torch.cat([y, y ^ 1]))]
+
+
+# %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.metrics import classification_report, precision_recall_fscore_support
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
+
+from sora_nb import ledger, plots
+
 plots.use_style()
 torch.manual_seed(0)
-sizes = settings(
-    T0=dict(
-        train=1600, easy=1200, seeds=3, hidden=64, frame_epochs=3, epochs=8, steps=200, long=12
-    ),
-    T1=dict(easy=2400, seeds=5, hidden=128, epochs=20, steps=1000, long=120),
-    T2=dict(train=24_000, easy=24_000),
-)
-symmetric = list(range(0, 16, 3))  # reversal keeps this choice of frames: chapter 3
-easy = [
-    motion.load(motion.MotionSpec(level=1, train=max(2400, sizes.easy)), split)
-    for split in motion.SPLITS
-]
+easy = splits(1, sizes.easy)
 
 # %% [markdown]
 # ## See it first
@@ -85,7 +90,7 @@ def leaky(x, keep):
     return torch.stack(states)
 
 
-clip = easy[2].float()[int((easy[2].labels == 1).nonzero()[0])]  # (T, 3, H, W)
+clip = easy[2][0][easy[2][1] == 1][1]  # (T, 3, H, W)
 rows = [clip, leaky(clip, 0.5), leaky(clip, 0.8)]
 plots.show_video(
     rows,
@@ -430,7 +435,7 @@ print(f"GRU on flattened maps: {training.parameters(flat) / 1e6:.0f} million wei
 print(f"GRU on a 4 × 4 grid:   {training.parameters(pooled) / 1e6:.1f} million")
 ledger.claim(
     "C2",
-    "corrected",
+    "corrected",  # a correction of fact: the two refusals above are its check
     f"Image convolution and GRU both refuse five axes ({refusals[0]}, {refusals[1]}). Folded, the "
     f"printed sizes run, but flattened maps of {vectors.shape[-1]:,} numbers give the GRU "
     f"{training.parameters(flat) / 1e6:.0f} million weights; a 4 × 4 grid needs "
@@ -440,82 +445,93 @@ ledger.claim(
 # %% [markdown]
 # ### Features once, GRUs in seconds
 #
-# As in chapter 7, the frame network is trained once inside chapter 3's *order-blind* model and frozen. Whatever a head below knows about direction, it found by itself. Features are standardised with
-# the training clips' mean and spread, folded into the network's last layer.
+# A frame network trained end to end with its GRU takes a minute and more a run. Here the frame network is trained once, inside chapter 3's *order-blind* model, and frozen. Whatever a head below
+# knows about direction, it found by itself.
+#
+# One more thing is taken away first: the background. It stands still, so a mean over time holds it. A stream does not know the mean of frames to come, but it knows the mean of the frames so far:
 
 
-# %%
-def frozen(splits, clips):
-    """Train an order-blind model; return its frame network, features and labels, and its scores."""
-    data = [(to_clip(s.clips[:clips, symmetric]), s.labels[:clips]) for s in splits]
+# %% tags=["protocol"]
+def moved(clips):
+    """Each frame minus the mean of the frames up to it: what a stream can know."""
+    seen = torch.arange(1, clips.shape[1] + 1).view(-1, 1, 1, 1)
+    return clips - clips.cumsum(1) / seen  # (B, T, 3, H, W)
+
+
+def frozen(data):
+    """Train an order-blind model; return it, its frame network, and standardised features."""
     torch.manual_seed(0)
-    blind = MeanPool()
-    training.fit(
-        blind, *(TensorDataset(*d) for d in data[:2]), epochs=sizes.frame_epochs, progress=False
-    )
+    blind = MeanPool(12, dim=64, center=True)
+    training.fit(blind, *(TensorDataset(*part) for part in data[:2]), epochs=3, progress=False)
     blind.cpu()
     scores = evaluation.pair_scores(training.predict(blind, data[2][0]), data[2][1])
-    net, some = blind.frames, training.predict(blind.frames, data[0][0][:600])  # (600, 6, 128)
-    center, spread = some.mean((0, 1)), some.std((0, 1))
-    with torch.no_grad():
-        net.out.weight /= spread[:, None]
-        net.out.bias.copy_((net.out.bias - center) / spread)
-    return net, [(training.predict(net, x), labels) for x, labels in data], scores
-
-
-net, features, blind_scores = frozen(easy, sizes.easy)
-print({name: round(score, 2) for name, score in blind_scores.items()})
-assert blind_scores["pair"] > 0.8 and features[0][0].shape[1:] == (6, 128)
+    net, some = blind.frames, training.predict(blind.frames, moved(data[0][0][:600]))
+    with torch.no_grad():  # mean and spread go into the last layer
+        net.out.bias.sub_(some.mean((0, 1))).div_(some.std((0, 1)))
+        net.out.weight.div_(some.std((0, 1))[:, None])
+    return scores, net, [(training.predict(net, moved(x)), y) for x, y in data]
 
 
 # %%
-def learn(data, seed, depth=1, residual=True, pooling="last", shortcut=True, gru=None):
-    """Train the part of SoraGRU after the frames."""
+blind_scores, net, features = frozen(easy)
+print({name: round(score, 2) for name, score in blind_scores.items()})
+assert blind_scores["pair"] > 0.8 and blind_scores["within"] == 0.5
+assert features[0][0].shape[1:] == (8, 64)
+
+# %% [markdown]
+# Within a pair the order-blind model has one half exactly, on clips and their reversals. Now the part of `SoraGRU` behind the frames. `within` compares the two scores of the true pair, as in chapter 3.
+
+
+# %% tags=["protocol"]
+def learn(data, seed, gru=None, lr=4e-3, epochs=sizes.epochs, shortcut=True, **options):
+    """Train SoraGRU on ready features; return it and its last training loss."""
     torch.manual_seed(seed)
-    model = SoraGRU(hidden=sizes.hidden, pooling=pooling)
-    model.frames = nn.Identity()  # features come ready
-    model.gru = gru or ResidualGRU(data[0][0].shape[-1], sizes.hidden, depth, residual)
+    model = SoraGRU(12, **{"dim": 64, "depth": 1, "frames": nn.Identity(), "center": False, **options})
+    model.gru = gru or model.gru
     if not shortcut:
-        model.gru.residual = False  # keeps the norms, drops the sum
+        model.gru.residual = False  # keeps the norms and drops the sum
     sets = (TensorDataset(*part) for part in data[:2])
-    options = dict(epochs=sizes.epochs, lr=4e-3, batch_size=128, seed=seed, progress=False)
-    training.fit(model, *sets, **options)
-    return model.cpu()
+    history = training.fit(
+        model, *sets, epochs=epochs, lr=lr, batch_size=64, seed=seed, progress=False
+    )
+    return model.cpu(), history.train_loss[-1]
 
 
 def score(model, data):
-    """Scores over test clips and their reversals."""
-    x, labels = data[2]
-    logits = training.predict(model, torch.cat([x, x.flip(1)]))
-    return evaluation.pair_scores(logits, torch.cat([labels, labels ^ 1]))
+    """Scores on test clips and their reversals."""
+    return evaluation.pair_scores(training.predict(model, data[2][0]), data[2][1])
 
 
 # %% [markdown]
 # ## Experiment: which fusion?
 #
-# Level 1, one residual GRU layer, four poolings, each trained from scratch.
+# Level 1, one residual GRU layer, four poolings, each trained from scratch with as many updates at one rate.
 #
-# **Prediction.** All four know the direction far above chance (0.75 within the pair or more): the states carry order, so no fusion can lose it entirely. The last state beats the mean, which also averages
-# the early states that have seen next to nothing. **Refuted** if one falls below 0.75, or if the mean's average over seeds is the higher.
+# **Prediction.** All four know the direction (0.75 within the pair or more): the states carry order, so no fusion can lose it entirely. The last state beats the mean, which also averages
+# the early states that have seen next to nothing. **Refuted** if one seed falls below 0.75, or if the paired differences of last and mean do not lie above zero.
 
 # %%
-pooled = {
+pools = ("mean", "max", "last", "attention")
+runs = {
     name: [learn(features, seed, pooling=name) for seed in range(sizes.seeds)] for name in pools
 }
-within = {name: [score(m, features)["within"] for m in models] for name, models in pooled.items()}
-overall = {name: [score(m, features)["overall"] for m in models] for name, models in pooled.items()}
-for name in pools:
-    print(
-        f"{name:10s} within",
-        *(f"{value:.3f}" for value in within[name]),
-        "  overall",
-        *(f"{value:.3f}" for value in overall[name]),
-    )
-assert all(min(scores) > 0.75 for scores in within.values())
-ahead = np.mean(overall["last"]) - np.mean(overall["mean"])
-print(f"last minus mean, overall: {ahead:+.3f}; prediction", "holds" if ahead > 0 else "REFUTED")
+pooled = {name: [model for model, _ in trained] for name, trained in runs.items()}
+scores = {name: [score(m, features) for m in models] for name, models in pooled.items()}
+within = {name: [s["within"] for s in found] for name, found in scores.items()}
+overall = {name: [s["overall"] for s in found] for name, found in scores.items()}
 
-# %% mystnb={"figure": {"name": "fig-08-pooling", "caption": "Accuracy over twelve classes, clips and reversals, a dot per seed. Every fusion of GRU states keeps the order that a fusion of frames loses (dashed: an order-blind model that always names the right pair)."}, "image": {"alt": "Four rows of accuracies, all far to the right of a dashed line at one half"}}
+# %%
+updates = sizes.epochs * (sizes.easy // 64)
+print(f"{updates} updates a row, {sizes.seeds} seeds")
+for name in pools:
+    print(f"{name:10s} within", *(f"{v:.2f}" for v in within[name]), end="   overall ")
+    print(*(f"{v:.2f}" for v in overall[name]), f"  training loss {runs[name][0][1]:.2f}")
+ordered = min(min(w) for w in within.values()) > 0.75
+print("every fusion keeps order:", "holds" if ordered else "REFUTED")
+lead, around = evaluation.mean_interval(np.subtract(overall["last"], overall["mean"]))
+print(f"last minus mean, paired: {lead:+.2f} ± {around:.2f}:", "holds" if lead > around else "REFUTED")
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-pooling", "caption": "Accuracy over twelve classes, level 1, clips and reversals, a dot per seed. Every fusion of GRU states is far beyond what a fusion of frames can reach (dashed: an order-blind model that always names the right pair)."}, "image": {"alt": "Four rows of accuracies, all to the right of a dashed line at one half"}}
 fig, ax = plt.subplots(figsize=(6.5, 2.3))
 _ = plots.intervals(overall, "accuracy on level 1", ax=ax)
 ax.axvline(0.5, color=plots.GRAY, ls="--", lw=1)
@@ -531,16 +547,19 @@ for name in ("mean", "max", "last"):
         model.pooling = name
         swapped.setdefault(name, []).append(score(model, features)["overall"])
         model.pooling = "mean"
-print({name: [round(s, 2) for s in scores] for name, scores in swapped.items()})
-assert np.mean(swapped["mean"]) > np.mean(swapped["max"])
+print({name: [round(s, 2) for s in found] for name, found in swapped.items()})
+loss = mean(swapped["mean"]) - min(mean(swapped["max"]), mean(swapped["last"]))
+
+# %%
+verdict = "refuted" if not ordered else "holds" if loss < 0.02 else "partly"
 ledger.claim(
     "C4",
-    "partly",
-    f"Trained with each fusion: mean {np.mean(overall['mean']):.2f}, max "
-    f"{np.mean(overall['max']):.2f}, last state {np.mean(overall['last']):.2f}, "
-    f"attention {np.mean(overall['attention']):.2f}. On the network trained with the mean, the "
-    f"maximum reads {np.mean(swapped['max']):.2f} and the last "
-    f"state {np.mean(swapped['last']):.2f}: a fusion is good for the network trained with it.",
+    verdict,
+    f"Trained with each fusion, overall: mean {mean(overall['mean']):.2f}, max "
+    f"{mean(overall['max']):.2f}, last state {mean(overall['last']):.2f}, attention "
+    f"{mean(overall['attention']):.2f}. On the network trained with the mean, the maximum reads "
+    f"{mean(swapped['max']):.2f} and the last state {mean(swapped['last']):.2f}: a fusion is good "
+    "for the network that was trained with it.",
 )
 
 # %% [markdown]
@@ -555,7 +574,7 @@ drawn = [motion.render(slow, "test", i) for i in range(sizes.long)]
 long = to_clip(np.stack([raw for raw, _ in drawn]))  # (12, 100, 3, 32, 32)
 long_labels = torch.tensor([truth["label"] for _, truth in drawn])
 live = pooled["last"][0]
-live.frames = net  # pixels to features, in place of nothing
+live.frames, live.center = net, "causal"  # pixels in, minus the mean of the frames so far
 live.eval()
 answers, state = [], None
 with torch.no_grad():
@@ -563,8 +582,9 @@ with torch.no_grad():
         logits, state = live.step(long[:, t], state)  # (B, 3, H, W) -> (B, 12)
         answers.append(logits)
     answers = torch.stack(answers, 1)  # 100 × (B, 12) -> (B, 100, 12)
-    batch = live.head(live.norm(live.gru(net(long))[0]))  # all prefixes at once: (B, 100, 12)
-torch.testing.assert_close(answers, batch, rtol=1e-4, atol=1e-4)
+    batch = live.head(live.norm(live.gru(net(moved(long)))[0]))  # all prefixes at once: (B, 100, 12)
+torch.testing.assert_close(answers, batch, rtol=1e-3, atol=1e-3)
+torch.testing.assert_close(answers[:, 40], live(long[:, :41]), rtol=1e-3, atol=1e-3)
 assert sorted(long_labels.tolist()[:12]) == list(range(12))
 kept = sum(s.numel() for s in state) / len(long)
 print(f"state a clip: {kept:.0f} numbers; frames so far: {long[0].numel():,}")
@@ -572,13 +592,13 @@ print(f"state a clip: {kept:.0f} numbers; frames so far: {long[0].numel():,}")
 # %%
 for model in (pooled["mean"][0], pooled["attention"][0]):  # the running pools, too
     state = None
-    ready = training.predict(net, long[:4])
+    ready = training.predict(net, moved(long[:4]))
     for t in range(100):
         logits, state = model.step(ready[:, t], state)
         if t % 33 == 0:
             torch.testing.assert_close(logits, model(ready[:, : t + 1]), rtol=1e-4, atol=1e-4)
 
-# %% mystnb={"figure": {"name": "fig-08-stream", "caption": "The running answer on a slow clip of 100 frames: share given to its true class and to the twin. Trained on six frames, the network answers after every one of the hundred. Early on it often favours the twin: it sees a place, not yet a movement."}, "image": {"alt": "Six small panels with two curves each over 100 frames, the share of the true class and of its twin"}}
+# %% mystnb={"figure": {"name": "fig-08-stream", "caption": "The running answer on a slow clip of 100 frames: share given to its true class and to the twin. Trained on eight frames, the network answers after every one of the hundred."}, "image": {"alt": "Six small panels with two curves each over 100 frames, the share of the true class and of its twin"}}
 shares = answers.softmax(-1)
 fig, axes = plt.subplots(2, 3, figsize=(8, 3.2), sharex=True, sharey=True)
 for ax, i in zip(axes.flat, range(1, 12, 2), strict=True):
@@ -590,26 +610,30 @@ axes[0, 0].legend(fontsize=7)
 _ = fig.supxlabel("frame", fontsize=9)
 
 # %% [markdown]
-# Equal to the batch result does not mean right. The network was trained on *six* frames of a movement, and now sees a hundred of the same one. **Prediction:** six of the hundred, evenly spaced, score as the short clips did;
+# Equal to the batch result does not mean right. The network was trained on *eight* frames of a movement, and now sees a hundred of the same one. **Prediction:** eight of the hundred, evenly spaced, score as the short clips did;
 # all hundred score worse, since the state has learned a pace. **Refuted** if all hundred are as good.
 
 # %%
-ready = training.predict(net, torch.cat([long, long.flip(1)]))  # (24, 100, 128)
-ready_labels = torch.cat([long_labels, long_labels ^ 1])
-six = torch.linspace(0, 99, 6).round().long()
-assert torch.equal(99 - six.flip(0), six)
+slow_clips = torch.cat([long, long.flip(1)])  # (24, 100, 3, 32, 32)
+slow_labels = torch.cat([long_labels, long_labels ^ 1])
+spaced = torch.linspace(0, 99, 8).round().long()
+assert torch.equal(99 - spaced.flip(0), spaced)
+ready = {
+    "eight": training.predict(net, moved(slow_clips[:, spaced])),
+    "all": training.predict(net, moved(slow_clips)),
+}
+
+# %%
 pace = {}
 for name in ("last", "mean"):
     for model in pooled[name]:
-        model.frames = nn.Identity()
-        for which, at in {"six": six, "all": slice(None)}.items():
-            got = evaluation.pair_scores(training.predict(model, ready[:, at]), ready_labels)
+        model.frames, model.center = nn.Identity(), False
+        for which, x in ready.items():
+            got = evaluation.pair_scores(training.predict(model, x), slow_labels)
             pace.setdefault((name, which), []).append(got["overall"])
-for key, scores in pace.items():
-    print(*key, "frames:", *(f"{s:.2f}" for s in scores))
-slower = np.mean(
-    [a - b for n in ("last", "mean") for a, b in zip(pace[n, "six"], pace[n, "all"], strict=True)]
-)
+for key, found in pace.items():
+    print(*key, "frames:", *(f"{s:.2f}" for s in found))
+slower = mean(a - b for n in ("last", "mean") for a, b in zip(pace[n, "eight"], pace[n, "all"]))
 print(f"loss at the slow pace {slower:+.2f}; prediction", "holds" if slower > 0.02 else "REFUTED")
 
 # %% [markdown]
@@ -617,161 +641,188 @@ print(f"loss at the slow pace {slower:+.2f}; prediction", "holds" if slower > 0.
 #
 # ## Experiment: depth, with and without shortcuts
 #
-# Now level 2, with half of its training clips, to save time; the last state is read.
+# Level 2. A residual stack differs from a plain one in *two* things, norms and sums, so a third arm has the norms without the sums. Each arm gets its own learning rate, chosen on validation with a seed that counts
+# nowhere else; the same number of updates; and it is all done twice, with few updates and with four times as many, because "harder to train" is a statement about a budget.
 #
-# **Prediction.** At depth 1 shortcut and norm make a small difference (under 0.1). At depth 4 the residual stack is ahead by 0.03 or more, because the plain one is harder to train. **Refuted** by a number on the other side. And a control that asks which
-# half of the recipe does it: depth 4 with the norms but without the sums. (We had seen trial runs of this and of the holding test below while choosing sizes; the seeds test whether those were luck.)
+# **Prediction.** (1) At depth 1 shortcut and norm make a small difference (under 0.1). (2) At depth 4, with few updates, the residual stack is ahead of the plain one by 0.03 or more. (3) With four times the updates that gap shrinks. **Refuted** by a
+# number on the other side. Beside them, trained alike, stand the rulers, to which we come below.
 
-# %%
-hard = [
-    motion.load(motion.MotionSpec(level=2, train=max(2400, sizes.train)), s) for s in motion.SPLITS
-]
-_, hard_features, hard_blind = frozen(hard, sizes.train)
-half = [tuple(part[: sizes.train // 2] for part in hard_features[0]), *hard_features[1:]]
-recipes = {
-    f"depth {d}, {kind}": dict(depth=d, residual=kind == "residual")
-    for d in (1, 2, 4)
-    for kind in ("plain", "residual")
-} | {"depth 4, norms only": dict(depth=4, shortcut=False)}
-stacks = {
-    name: [learn(half, seed, **options) for seed in range(sizes.seeds)]
-    for name, options in recipes.items()
+
+# %% tags=["protocol"]
+RATES = (1e-3, 3e-3, 9e-3, 27e-3)
+ARMS = {
+    "depth 1, plain": dict(residual=False),
+    "depth 1, residual": dict(),
+    "depth 4, plain": dict(depth=4, residual=False),
+    "depth 4, norms only": dict(depth=4, shortcut=False),
+    "depth 4, residual": dict(depth=4),
 }
-depth = {name: [score(m, half)["overall"] for m in models] for name, models in stacks.items()}
-for name, scores in depth.items():
-    print(f"{name:20s}", *(f"{s:.3f}" for s in scores))
+BUDGETS = {"few": 4, "many": 16}  # passes over 2,400 clips
+RECEIPT = "gru_depth"
 
-# %% mystnb={"figure": {"name": "fig-08-depth", "caption": "Level 2, half of the training clips, a dot per seed. Only the residual stack gains from four layers; the plain one does not. With norms but without sums a stack of four gains little."}, "image": {"alt": "Seven rows of accuracies for plain and residual stacks of depth one, two and four and a control with norms only; the residual stack of depth four lies furthest to the right"}}
-fig, ax = plt.subplots(figsize=(7, 3.0))
-_ = plots.intervals(depth, "accuracy on level 2, half of the training clips", ax=ax)
 
-# %%
-gap = {d: np.subtract(depth[f"depth {d}, residual"], depth[f"depth {d}, plain"]) for d in (1, 2, 4)}
-for d, difference in gap.items():
-    mean, around = evaluation.mean_interval(difference)
-    print(f"depth {d}: residual minus plain {mean:+.3f} ± {around:.3f}")
-sum_only = np.mean(depth["depth 4, residual"]) - np.mean(depth["depth 4, norms only"])
-print(f"depth 4: of which the sums, with norms in place: {sum_only:+.3f}")
-print("shallow prediction", "holds" if abs(gap[1].mean()) < 0.1 else "REFUTED")
-print("deep prediction", "holds" if gap[4].mean() >= 0.03 else "REFUTED")
-assert gap[4].mean() > 0.05 and sum_only > 0.03
+# %% tags=["protocol"]
+def shrunk(data, side=8):
+    """Frames as 8 × 8 pixels, minus their running mean: a GRU's input without a frame network."""
+    small = [(F.avg_pool2d(moved(x).flatten(0, 1), 32 // side), y) for x, y in data]
+    scale = small[0][0].std()
+    return [((x / scale).reshape(len(y), -1, 3 * side * side), y) for x, y in small]
+
+
+def ruler(data, seed, lr, epochs):
+    """Features side by side in their order, and one linear layer."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(data[0][0][0].numel(), 12))
+    sets = (TensorDataset(*part) for part in data[:2])
+    options = dict(epochs=epochs, lr=lr, batch_size=64, seed=seed, progress=False)
+    history = training.fit(model, *sets, **options)
+    return model.cpu(), history.train_loss[-1]
+
+
+def validation(model, data):
+    """Accuracy on the validation clips: what rates and depths are chosen by."""
+    return evaluation.accuracy(training.predict(model, data[1][0]), data[1][1])
+
+
+# %% tags=["protocol"]
+def study(make, data, epochs, seeds):
+    """Choose a rate on validation with seed 100; then train every seed with it."""
+    tried = {lr: validation(make(100, lr=lr, epochs=epochs)[0], data) for lr in RATES}
+    lr = max(tried, key=tried.get)
+    runs = [make(seed, lr=lr, epochs=epochs) for seed in seeds]
+    found = [score(model, data) for model, _ in runs]
+    return dict(
+        updates=epochs * (len(data[0][1]) // 64),
+        lr=lr,
+        edge=lr in (min(RATES), max(RATES)),
+        tuning=list(tried.values()),
+        training_loss=[loss for _, loss in runs],
+        validation=[validation(model, data) for model, _ in runs],
+        overall=[s["overall"] for s in found],
+        within=[s["within"] for s in found],
+    )
+
+
+def record():
+    """The whole experiment: every arm and ruler at both budgets; pixels of the nearest clip."""
+    data, seeds = splits(2, 2400), range(3)
+    blind, _, ready = frozen(data)
+    small = shrunk(data)
+    rows = {name: (partial(learn, ready, **options), ready) for name, options in ARMS.items()}
+    rows["linear, side by side"] = (partial(ruler, ready), ready)
+    rows["GRU on 8 × 8 pixels"] = (partial(learn, small, dim=192), small)
+    rows["linear on 8 × 8 pixels"] = (partial(ruler, small), small)
+    near = [(moved(x).flatten(1), y) for x, y in data]
+    votes = evaluation.knn_scores(near[0][0], near[0][1], near[2][0], classes=12, k=1)
+    numbers = {
+        budget: {name: study(*row, epochs, seeds) for name, row in rows.items()}
+        for budget, epochs in BUDGETS.items()
+    }
+    numbers["nearest pixels"] = evaluation.pair_scores(votes, near[2][1])
+    return list(seeds), numbers | {"order-blind": blind}
+
 
 # %% [markdown]
-# The control belongs there because "residual" against "plain" changes two things at once, norms and sums, and credits the one that gives the recipe its name. Here it passes: on this budget most of the gain comes with the sums.
-#
-# And all of it *is* a statement about a budget. **Prediction:** with twice the clips, hence twice the steps, the plain stack catches up in part; shortcuts buy speed of training. **Refuted** if the gap does not shrink. The depth is chosen on *validation* clips; plain and
-# norms-only get one seed each.
+# That is minutes of work, not seconds: `python scripts/record.py 08` ran exactly these cells and kept what came out.
 
 # %%
-held, answers = half[1]
-on_val = {}
-for d in (1, 2, 4):
-    logits = [training.predict(m, held) for m in stacks[f"depth {d}, residual"]]
-    on_val[d] = np.mean([evaluation.accuracy(z, answers) for z in logits])
-chosen = max(on_val, key=on_val.get)
-seeds = range(sizes.seeds)
-finals = [learn(hard_features, seed, depth=chosen) for seed in seeds]
-longer = {
-    "plain": learn(hard_features, 0, chosen, residual=False),
-    "norms only": learn(hard_features, 0, chosen, shortcut=False),
-    "residual": finals[0],
-}
-longer = {kind: score(model, hard_features)["overall"] for kind, model in longer.items()}
-print(f"depth {chosen}, all clips:", {kind: round(value, 2) for kind, value in longer.items()})
-later = longer["residual"] - longer["plain"]
-print(f"gap {gap[chosen].mean():+.2f} -> {later:+.2f}; prediction", end=" ")
-print("holds" if later < gap[chosen].mean() else "REFUTED")
+receipt = ledger.read_receipt(RECEIPT)
+numbers = receipt["numbers"]
+print(f"{receipt['device']}, seeds {receipt['seeds']}, {receipt['seconds']:.0f} processor seconds")
+for budget in BUDGETS:
+    rows = numbers[budget]
+    print(f"\n{budget}: {rows['depth 1, plain']['updates']} updates a row")
+    for name, row in rows.items():
+        edge = " (edge of the grid)" if row["edge"] else ""
+        print(f"{name:23s} training loss {mean(row['training_loss']):.2f}  overall", end="")
+        print(*(f" {v:.2f}" for v in row["overall"]), f" within {mean(row['within']):.2f}", end="")
+        print(f"  rate {row['lr']:g}{edge}")
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-depth", "caption": "Depth and shortcuts on level 2, recorded: accuracy on test clips and their reversals, a dot per seed, each row with its own rate. Left few updates, right four times as many."}, "image": {"alt": "Two panels with five rows each: plain and residual stacks of depth one and four, and a stack with norms only"}}
+fig, axes = plt.subplots(1, 2, figsize=(9, 2.6), sharey=True, sharex=True)
+for ax, budget in zip(axes, BUDGETS, strict=True):
+    rows = {name: numbers[budget][name]["overall"] for name in ARMS}
+    _ = plots.intervals(rows, "overall accuracy", ax=ax)
+    _ = ax.set_title(f"{budget} updates")
 
 # %%
+gaps = {}
+for budget in BUDGETS:
+    found = {name: np.array(row["overall"]) for name, row in numbers[budget].items()}
+    gaps[1, budget] = found["depth 1, residual"] - found["depth 1, plain"]
+    gaps[4, budget] = found["depth 4, residual"] - found["depth 4, plain"]
+    gaps["sums", budget] = found["depth 4, residual"] - found["depth 4, norms only"]
+for (what, budget), difference in gaps.items():
+    gap, around = evaluation.mean_interval(difference)
+    print(f"{what!s:4s} {budget:4s}: residual minus the other {gap:+.3f} ± {around:.3f}, paired by seed")
+
+# %%
+print("1:", "holds" if max(abs(gaps[1, b].mean()) for b in BUDGETS) < 0.1 else "REFUTED")
+print("2:", "holds" if gaps[4, "few"].mean() >= 0.03 else "REFUTED")
+print("3:", "holds" if gaps[4, "many"].mean() < gaps[4, "few"].mean() else "REFUTED")
+sure = [(gaps[4, b] > 0).all() and gaps[4, b].mean() >= 0.03 for b in BUDGETS]
 ledger.claim(
     "C5",
-    "partly",
-    f"Residual minus plain on level 2, one budget: {gap[1].mean():+.2f} at depth 1, "
-    f"{gap[2].mean():+.2f} at depth 2, {gap[4].mean():+.2f} at depth 4, of which the sums "
-    f"themselves {sum_only:+.2f}. With twice the clips the gap at depth {chosen} is {later:+.2f} "
-    "(one seed).",
+    "holds" if all(sure) else "partly" if any(sure) else "refuted",
+    "Level 2, each stack with its own rate, residual minus plain: at depth 4 "
+    f"{gaps[4, 'few'].mean():+.2f} with few updates and {gaps[4, 'many'].mean():+.2f} with four "
+    f"times as many, of which the sums {gaps['sums', 'few'].mean():+.2f} and "
+    f"{gaps['sums', 'many'].mean():+.2f}; at depth 1 {gaps[1, 'many'].mean():+.2f}.",
 )
 
 # %% [markdown]
+# The control belongs there because "residual" against "plain" changes two things at once, norms and sums, and credits the one that gives the recipe its name.
+#
 # ### Does it beat the rulers?
 #
-# All training clips now, and every ruler beside it: nearest training clip in pixels by angle; the order-blind model; a *linear* layer on the same six features side by side. And the two halves of the article's idea alone: frames without recurrence is the order-blind
-# model; recurrence without a frame network is a GRU that reads frames shrunk to 8 × 8 pixels, minus the clip's mean.
+# The article's idea has two halves: a network for frames, and recurrence. Either can stand alone. Frames without recurrence is the order-blind model, or a *linear* layer on the eight features side by side. Recurrence without a frame network is a GRU that
+# reads frames shrunk to 8 × 8 pixels. And there is the nearest training clip in pixels.
 #
-# **Prediction.** Frame network and GRU together beat each half, the pixels and the linear layer, each by 0.03 or more. **Refuted** by any of the four.
-
-
-# %%
-def pixels(split, side=32):
-    """Six frames minus the clip's mean, as one vector a frame."""
-    frames = to_clip(split.clips[: sizes.train, symmetric]).flatten(0, 1)  # (N·6, 3, 32, 32)
-    small = F.avg_pool2d(frames, 32 // side).reshape(-1, 6, 3 * side**2)
-    return small - small.mean(1, keepdim=True)
-
-
-def linear(data, seed):
-    """The linear ruler: six vectors in a row, one layer."""
-    torch.manual_seed(seed)
-    width = data[0][0][0].numel()
-    model = nn.Sequential(nn.Flatten(), nn.Linear(width, 12))  # (B, T, D) -> (B, T·D) -> (B, 12)
-    sets = (TensorDataset(*part) for part in data[:2])
-    training.fit(model, *sets, epochs=12, seed=seed, progress=False)
-    return model.cpu()
-
+# **Prediction.** Frame network and GRU together, with the depth that validation prefers, beat every one of them by 0.03 or more, on every seed. **Refuted** by any of the five.
 
 # %%
-near = [pixels(split).flatten(1) for split in (hard[0], hard[2])]
-votes = evaluation.knn_scores(near[0], hard_features[0][1], near[1], classes=12, k=1)
-pixel_score = evaluation.accuracy(votes, hard[2].labels)
-print(f"nearest pixels {pixel_score:.2f}, order-blind mean pool {hard_blind['overall']:.2f}")
+many = numbers["many"]
+residual = ("depth 1, residual", "depth 4, residual")
+chosen = max(residual, key=lambda name: mean(many[name]["validation"]))
+together = np.array(many[chosen]["overall"])
+rulers = {name: row["overall"] for name, row in many.items() if name not in ARMS}
+rulers |= {name: [numbers[name]["overall"]] * 3 for name in ("nearest pixels", "order-blind")}
+ahead = {}
+for name, scores in rulers.items():
+    lead = together - np.array(scores)
+    ahead[name] = bool(lead.min() >= 0.03)
+    print(f"ahead of {name:23s}", *(f"{d:+.2f}" for d in lead), "holds" if ahead[name] else "REFUTED")
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-rulers", "caption": "Frame network and GRU together against each half alone, level 2, recorded, a dot per seed. Dashed: the order-blind model."}, "image": {"alt": "Rows of accuracies for the whole system, features side by side with a linear layer, a GRU on pixels, a linear layer on pixels, nearest pixels and the order-blind model"}}
+fig, ax = plt.subplots(figsize=(7, 2.6))
+_ = plots.intervals({f"CNN + GRU, {chosen}": list(together)} | rulers, "accuracy on level 2", ax=ax)
+_ = ax.axvline(numbers["order-blind"]["overall"], color=plots.GRAY, ls="--", lw=1)
 
 # %%
-spread = pixels(hard[0], 8).std()
-shrunk = [(pixels(s, 8) / spread, s.labels[: sizes.train]) for s in hard]  # (N, 6, 192)
-level2 = {
-    "CNN + GRU": [score(m, hard_features)["overall"] for m in finals],
-    "CNN + linear, side by side": [
-        score(linear(hard_features, s), hard_features)["overall"] for s in seeds
-    ],
-    "GRU alone, 8 × 8 pixels": [score(learn(shrunk, s), shrunk)["overall"] for s in seeds],
-    "linear alone, 8 × 8 pixels": [score(linear(shrunk, s), shrunk)["overall"] for s in seeds],
-}
-mean2 = {name: np.mean(scores) for name, scores in level2.items()}
-for name, scores in level2.items():
-    print(f"{name:28s}", *(f"{s:.3f}" for s in scores))
-
-# %% mystnb={"figure": {"name": "fig-08-rulers", "caption": "Level 2, a dot per seed. Frame network and GRU together are far ahead of the order-blind frame network (dashed) and ahead of the nearest pixels (dotted)."}, "image": {"alt": "Four rows of accuracies with a dotted and a dashed reference line"}}
-fig, ax = plt.subplots(figsize=(7, 2.4))
-_ = plots.intervals(level2, "accuracy on level 2", ax=ax)
-lines = ((pixel_score, ":", "nearest pixels"), (hard_blind["overall"], "--", "order-blind"))
-for value, style, label in lines:
-    ax.axvline(value, color=plots.GRAY, ls=style)
-    ax.annotate(label, (value, -0.5), ha="center", va="bottom", fontsize=8, annotation_clip=False)
-
-# %%
-rulers = mean2 | {"nearest pixels": pixel_score, "order-blind": hard_blind["overall"]}
-together = rulers.pop("CNN + GRU")
-for name, value in rulers.items():
-    lead = together - value
-    print(f"ahead of {name:28s} {lead:+.3f}: {'holds' if lead >= 0.03 else 'REFUTED'}")
-assert together > hard_blind["overall"] + 0.2 and min(level2["CNN + GRU"]) > pixel_score + 0.02
 ledger.claim(
     "C7",
-    "partly",
-    f"Level 2: together {together:.2f}; frames without order {hard_blind['overall']:.2f}; a GRU on "
-    f"8 × 8 pixels without a frame network {mean2['GRU alone, 8 × 8 pixels']:.2f}; nearest pixels "
-    f"{pixel_score:.2f}; a linear layer on the features side by side, not recurrent at all, "
-    f"{mean2['CNN + linear, side by side']:.2f}. The frame network was frozen, trained blind to "
-    "order.",
+    "holds" if all(ahead.values()) else "partly" if any(ahead.values()) else "refuted",
+    f"Level 2, overall: together {together.mean():.2f}; a linear layer on the same features side by "
+    f"side {mean(rulers['linear, side by side']):.2f}; a GRU on 8 × 8 pixels "
+    f"{mean(rulers['GRU on 8 × 8 pixels']):.2f}; nearest pixels {rulers['nearest pixels'][0]:.2f}; "
+    f"order-blind {rulers['order-blind'][0]:.2f}. The frame network was frozen, trained blind to order.",
 )
 
 # %% [markdown]
-# Better than frames alone, by far, and better than pixels. But two of the five are refuted, and both teach something. A linear layer does no worse than the GRU: on clips of one length you can keep the order without recurrence. What the GRU has over
-# it is not accuracy; it reads any length and answers after every frame.
+# Side by side, the linear layer scores each frame at its place and adds the scores up: chapter 3's second theorem says that such a sum cannot average better than chance on direction, and its `within` above is one half. The GRU relates frames, and that is the difference. Our frame network
+# was frozen after a task that needs no motion; trained together with the GRU it may do better.
 #
-# And a GRU *without* a frame network is no worse either. Ours was frozen after a task that needs no motion, and on level 2 it learned little even of that (see its own score); nobody took the clip's mean out of its features, while the shrunk pixels have lost
-# their background. "CNN plus RNN" is no recipe in itself: it depends on what the CNN was trained for. Trained together, the order may change; {chapter}`13` compares such models.
-#
+# One row of the receipt, run again on this machine:
+
+# %%
+hard = splits(2, 2400)
+_, hard_net, hard_features = frozen(hard)
+recipe, recorded = ARMS[chosen], numbers["few"][chosen]
+network, _ = learn(hard_features, 0, lr=recorded["lr"], epochs=BUDGETS["few"], **recipe)
+again = score(network, hard_features)["overall"]
+print(f"{chosen}, few updates, seed 0: now {again:.2f}, recorded {recorded['overall'][0]:.2f}")
+
+# %% [markdown]
 # ## Classical heads: a support vector machine and a tree
 #
 # Article C puts a classical classifier on the representation. Freeze the residual network above and take its pooled vectors. A linear SVM would be much like the network's own head, so the SVM gets
@@ -780,7 +831,7 @@ ledger.claim(
 # **Prediction.** The SVM matches the network's linear head within 0.03: training made the classes linearly separable, and little is left for a kernel. The tree is worse by 0.05 or more: it splits along single coordinates, and meaning is spread over all. **Refuted** otherwise.
 
 # %%
-network = finals[0].eval()
+network.eval()
 with torch.no_grad():
     vectors = [network.embed(x).numpy() for x, _ in hard_features]  # (N, T, D) -> (N, H)
 labels = [y.numpy() for _, y in hard_features]
@@ -824,7 +875,7 @@ print(
 assert abs(table["SVM"]["recall"] - table["SVM"]["accuracy"]) < 1e-9
 ledger.claim(
     "C6",
-    "holds",
+    "holds" if max(abs(hits[h] - hits["linear (its own)"]) for h in hits) < 0.05 else "partly",
     "On one frozen representation (level 2), accuracy / macro F1: linear "
     f"{hits['linear (its own)']:.2f} / {table['linear (its own)']['f1']:.2f}, "
     f"SVM {hits['SVM']:.2f} / {table['SVM']['f1']:.2f}, decision tree {hits['decision tree']:.2f} "
@@ -870,38 +921,38 @@ class Printed(nn.Module):
 
 
 # %% [markdown]
-# **Predictions.** (1) On six-frame clips it trains, and knows the direction (0.75 or more within the pair). (2) It cannot hold a number: shown once, asked for eight frames later, it explains less than a tenth of the variance, where a GRU of equal size explains more than nine tenths.
-# (3) The missing *candidate* is not what hurts: put only the carried state back, $h_t = z_t h_{t-1} + (1-z_t)\,o_t$, and it holds. **Refuted** by a number on the other side of those lines.
+# **Predictions.** (1) On our clips of eight frames it trains, and knows the direction (0.7 or more within the pair). (2) It does not *learn* to hold a number: shown once, asked for eight frames later, after as many updates as a GRU needs it explains less than a tenth of the variance, where a GRU of equal size explains more than nine
+# tenths; and with five times the updates less than a half. (3) The missing *candidate* is not what hurts: put only the carried state back, $h_t = z_t h_{t-1} + (1-z_t)\,o_t$, and it holds. **Refuted** by a number on the other side of those lines.
 
 # %%
-short = {"GRU": within["last"]}
+short, fitted = {"GRU": within["last"]}, {"GRU": runs["last"][0][1]}
 for name, carry in {"printed": False, "printed, state carried": True}.items():
-    runs = [
-        learn(features, seed, gru=Printed(128, sizes.hidden, carry)) for seed in range(sizes.seeds)
-    ]
-    short[name] = [score(m, features)["within"] for m in runs]
-for name, scores in short.items():
-    print(f"{name:24s} within the pair", *(f"{s:.3f}" for s in scores))
-print("prediction 1", "holds" if min(short["printed"]) > 0.75 else "REFUTED")
+    trained = [learn(features, s, gru=Printed(64, 64, carry), pooling="last") for s in range(sizes.seeds)]
+    short[name] = [score(model, features)["within"] for model, _ in trained]
+    fitted[name] = trained[0][1]
+for name, found in short.items():
+    print(f"{name:24s} training loss {fitted[name]:.2f}  within", *(f"{s:.2f}" for s in found))
+learns = min(short["printed"]) > 0.7
+print("prediction 1", "holds" if learns else "REFUTED")
 
 # %% [markdown]
 # Training looks fine. Loss falls, accuracy is far above chance, a reviewer who looks at the score sees nothing. Now the holding test: a number at step 0 with a flag, noise afterwards, and the number is asked for at the end.
 
 
 # %%
-def hold(net, wait, seed):
+def hold(net, wait, seed, steps=sizes.steps):
     """Train to report a number seen `wait` steps ago; return the explained share of its variance."""
     draw = torch.Generator().manual_seed(seed)
     readout = nn.Linear(16, 1)
     optimizer = torch.optim.Adam([*net.parameters(), *readout.parameters()], 1e-2)
-    for step in range(sizes.steps + 1):
-        count = 64 if step < sizes.steps else 2000  # the last batch is the test
+    for step in range(steps + 1):
+        count = 64 if step < steps else 2000  # the last batch is the test
         x = torch.zeros(count, wait + 1, 2)
         x[:, :, 0] = torch.rand(count, wait + 1, generator=draw) * 2 - 1
         x[:, 0, 1] = 1.0  # the flag: this one
         answer, value = readout(net(x)[0][:, -1])[:, 0], x[:, 0, 0]
         loss = (answer - value).square().mean()
-        if step == sizes.steps:
+        if step == steps:
             return 1 - loss.item() / value.var().item()
         optimizer.zero_grad()
         loss.backward()
@@ -923,10 +974,16 @@ for name, make in makers.items():
             held_share.setdefault((name, wait), []).append(hold(make(), wait, seed))
 for (name, wait), shares in held_share.items():
     print(f"{name:24s} after {wait} steps", *(f"{s:.2f}" for s in shares))
-assert max(held_share["printed", 8]) < 0.1 and min(held_share["printed", 1]) > 0.9
-assert min(held_share["GRU", 8]) > 0.9 and min(held_share["printed, state carried", 8]) > 0.9
+torch.manual_seed(0)
+longer = hold(Printed(2, 16), 8, 0, steps=5 * sizes.steps)
+print(f"printed, after 8 steps, five times the updates: {longer:.2f}")
+unlearned = max(held_share["printed", 8]) < 0.1 and longer < 0.5
+carried = min(held_share["printed, state carried", 8])
+print("prediction 2", "holds" if unlearned and min(held_share["GRU", 8]) > 0.9 else "REFUTED")
+print("prediction 3", "holds" if carried > 0.9 else "REFUTED")
+assert min(held_share["printed", 1]) > 0.9  # the control: what the network can do, this training finds
 
-# %% mystnb={"figure": {"name": "fig-08-hold", "caption": "Share of a number's variance that is still there after a wait, a dot per seed. The printed recurrence knows it one step later and has nothing after eight; with the old state put back into the last line it holds, candidate or no candidate."}, "image": {"alt": "Four rows: GRU and carried state after eight steps near one, printed after one step near one, after eight at zero"}}
+# %% mystnb={"figure": {"name": "fig-08-hold", "caption": "Share of a number's variance that is still there after a wait, a dot per seed. The printed recurrence knows it one step later and did not learn to keep it for eight; with the old state put back into the last line it holds, candidate or no candidate."}, "image": {"alt": "Four rows: GRU and carried state after eight steps near one, printed after one step near one, after eight at zero"}}
 fig, ax = plt.subplots(figsize=(6.5, 2.6))
 named = {f"{name}, wait {wait}": shares for (name, wait), shares in held_share.items()}
 for row, shares in enumerate(named.values()):
@@ -935,7 +992,60 @@ ax.set(yticks=range(4), yticklabels=named, xlabel="share of variance explained",
 ax.invert_yaxis()
 
 # %% [markdown]
-# All three predictions hold. The check that would have caught it takes no training at all. Open the update gate wide. A GRU must then hand its state on unchanged; what the article's cell hands on has forgotten the state:
+# ### Did not, or cannot?
+#
+# Two hundred updates that fail prove nothing about what a network *can* do. So build it by hand. With the update gate shut ($z\approx 0$) the printed line is $h = o$: one sigmoid of a weighted sum of the frame and the old state. Three such units, for an input (value $v$, flag $f$):
+#
+# $$A = \sigma(0.4\,v + 40 f - 40),\qquad F = \sigma(40 f - 20),\qquad B' = \sigma(4B + 2A - F - 2).$$
+#
+# $A$ is $\sigma(0.4 v)$ at the flag and zero afterwards, $F$ copies the flag. One step later $B$ takes the value in. From then on $B' = \sigma(4B - 2)$, and the slope of that map at $B=\tfrac12$ is $4\cdot\tfrac14 = 1$: what lies near one half neither grows nor shrinks.
+
+
+# %%
+def by_hand():
+    """Three printed units that hold a number: rows of the weights are reset, update, output."""
+    net = Printed(2, 3)
+    w, u, b, c = net.weights
+    with torch.no_grad():
+        for tensor in (w, u, b, c):
+            tensor.zero_()
+        b[3:6] = -40.0  # update gates shut
+        w[6], b[6] = torch.tensor([0.4, 40.0]), -40.0  # A
+        w[7], b[7] = torch.tensor([0.0, 40.0]), -20.0  # F
+        u[8], b[8] = torch.tensor([2.0, -1.0, 4.0]), -2.0  # B reads A, F and itself
+    return net
+
+
+# %% tags=["nbval-check-output"]
+held = {}
+for wait in (8, 50):
+    x = torch.zeros(2000, wait + 1, 2).double()
+    x[..., 0] = torch.rand(2000, wait + 1, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    x[:, 0, 1] = 1.0
+    with torch.no_grad():
+        b = by_hand().double()(x)[0][:, -1, 2]  # (N, T, 3) -> (N)
+    held[wait] = torch.corrcoef(torch.stack([b, x[:, 0, 0]]))[0, 1].item() ** 2
+    print(f"by hand, after {wait} steps of noise: {held[wait]:.2f} of the variance")
+assert held[8] > 0.98
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-neutral", "caption": "Why three printed units can hold a number: the map B' = σ(4B − 2) touches the diagonal at one half with slope 1, so a value near it hardly moves (dots: 0.58, and where it is after eight steps). A GRU with its gate open lies on the diagonal everywhere."}, "image": {"alt": "A sigmoid curve that touches the diagonal at one half, with two dots close together near the middle"}}
+fig, ax = plt.subplots(figsize=(3.4, 3.2))
+grid = torch.linspace(0, 1, 101)
+path = [torch.tensor(0.58)]
+for _step in range(8):
+    path.append(torch.sigmoid(4 * path[-1] - 2))
+ax.plot(grid, torch.sigmoid(4 * grid - 2), label="printed, by hand")
+ax.plot(grid, grid, "--", color=plots.GRAY, label="GRU, gate open")
+ax.plot([path[0], path[-1]], [path[1], torch.sigmoid(4 * path[-1] - 2)], "o", color=plots.ORANGE)
+ax.annotate(f"{path[0]:.2f}", (path[0], path[1]), xytext=(6, 2), textcoords="offset points")
+ax.annotate(f"{path[-1]:.2f}", (path[-1], path[-1]), xytext=(4, -12), textcoords="offset points")
+ax.set(xlabel="B", ylabel="B'", aspect="equal")
+_ = ax.legend(fontsize=7)
+
+# %% [markdown]
+# So it can. It is a knife's edge: the two biases and the 4 must be right together, and gradient descent did not find them here. In a GRU the same behaviour is one saturated gate.
+#
+# The check that would have caught the printed line takes no training at all. Open the update gate wide. A GRU must then hand its state on unchanged; what the article's cell hands on has forgotten the state:
 
 # %%
 torch.manual_seed(0)
@@ -957,25 +1067,25 @@ print(f"printed: gradient left after 10 frames {reaches[-11]:.0e}, 50: {reaches[
 assert reaches[-11] < far["GRU"][-11]
 ledger.claim(
     "C1",
-    "refuted",
+    "refuted" if kept["printed"] > 0.1 and kept["GRU"] < 1e-6 else "holds",
     f"With the update gate wide open a GRU hands its state on (change {kept['GRU']:.0e}), the "
-    f"printed cell does not ({kept['printed']:.1f}). It still learns directions on six frames "
-    f"({np.mean(short['printed']):.2f} within a pair), but after 8 steps it holds "
+    f"printed cell does not ({kept['printed']:.1f}). It still learns directions on eight frames "
+    f"({np.mean(short['printed']):.2f} within a pair), but trained to hold a number for 8 steps it keeps "
     f"{np.mean(held_share['printed', 8]):.2f} of a number's variance; with the state carried "
-    f"{np.mean(held_share['printed, state carried', 8]):.2f}.",
+    f"{np.mean(held_share['printed, state carried', 8]):.2f}. Weights set by hand keep {held[8]:.2f}.",
 )
 ledger.claim(
     "C8",
-    "partly",
+    "partly" if far["GRU"][-51] < 1e-3 < far["GRU, update gate open"][0] else "holds",
     f"At PyTorch's start a GRU's gradient is down to {far['GRU'][-51]:.0e} after 50 frames (RNN "
     f"{far['RNN'][-51]:.0e}); with the update gate started open "
-    f"{far['GRU, update gate open'][0]:.2f} is left after 99. Trained on six frames and read at "
-    f"100, accuracy goes from {np.mean(pace['last', 'six']):.2f} to "
+    f"{far['GRU, update gate open'][0]:.2f} is left after 99. Trained on eight frames and read at "
+    f"100, accuracy goes from {np.mean(pace['last', 'eight']):.2f} to "
     f"{np.mean(pace['last', 'all']):.2f}.",
 )
 
 # %% [markdown]
-# Why does it work on short clips? Sigmoids of sigmoids do pass *something* on; each step multiplies it by slopes of sigmoids, at most a quarter. A direction shows between neighbouring frames, and one step is within reach. In principle such a network can also latch a single bit, by saturating. A quantity it lost in every run.
+# Why does it work on short clips? Sigmoids of sigmoids do pass *something* on; each step multiplies it by slopes of sigmoids, at most a quarter. A direction shows between neighbouring frames, and one step is within reach.
 #
 # ### One sigmoid for many classes
 #
@@ -991,7 +1101,7 @@ print(f"best accuracy of any yes-or-no answer on twelve balanced classes: {ceili
 assert losses == sorted(losses, reverse=True) and losses[-1] < -1000
 ledger.claim(
     "C3",
-    "corrected",
+    "corrected",  # a correction of fact: the assertion above is its check
     f"For label 11 the loss falls without end ({losses[-1]:.0f} at logit 500), so every clip is "
     f"pushed to one answer; two answers can be right on at most {ceiling:.2f} of twelve "
     "balanced classes. One logit a class and a softmax are needed.",
@@ -1005,11 +1115,11 @@ ledger.claim(
 # <!-- numbers: given -->
 # | article | printed | true |
 # |---|---|---|
-# | C | reset gate, update gate, "output gate", $h_t = (1-z)o + z r o$ | no GRU: nothing is carried. It trains on short clips and loses a number within eight steps |
+# | C | reset gate, update gate, "output gate", $h_t = (1-z)o + z r o$ | no GRU: nothing is carried. It trains on short clips; it did not learn to hold a number for eight steps, though weights set by hand can |
 # | C | GRU equations in general | two forms exist, Cho's and PyTorch's; the same weights give different numbers |
 # | C | image convolution and GRU on clips of 100 × 224 × 224 | five axes fit neither; fold time into the batch, and keep a small grid |
 # | C | mean or max fusion | any fusion of *states* keeps order; the network must be trained with the one it uses |
-# | C | residual connections capture more | they train a deep stack faster: a clear gap at depth 4, little when shallow, less with more training |
+# | C | residual connections capture more | four layers train faster with them; with four times the updates the gap is gone |
 # | C | SVM or decision tree on top | the SVM keeps up with the linear head, the tree does not |
 # | C | one sigmoid, binary cross-entropy | two answers; several classes need one logit each |
 #
@@ -1019,6 +1129,7 @@ ledger.claim(
 #
 # - A gate is the rate of a running average, chosen by the input and the state.
 # - The carried term $z\odot h$ is the memory, and the gradient's road. Test it: gate open, state unchanged.
+# - "Did not learn in so many steps" is not "cannot". Build it by hand before you say so.
 # - Fresh GRUs forget quickly; memory is learned, or put into a bias.
 # - Two GRU forms share one name and not one set of outputs.
 # - Pack what you pad. A clip must get the same answer alone, in a batch, and frame by frame.
@@ -1076,14 +1187,29 @@ ledger.claim(
 # lies above the default's. Does it cost anything at a wait of 1?
 # ```
 #
+# ```{hint}
+# :class: dropdown
+# `bias_hh_l0` holds reset, update, candidate in this order: `layer.bias_hh_l0[H : 2 * H] = torch.log(u)`. With $z=\sigma(\ln u) = u/(1+u)$ a unit keeps for about $u$ steps.
+# ```
+#
 # ```{exercise} Explore: which half of the recipe
 # :label: ex-08-recipe
 # Repeat the depth experiment with sums but no norms, with the mean as reader, and with three times the epochs. Whom would you credit now? Does any gap stay?
 # ```
 #
+# ```{hint}
+# :class: dropdown
+# Write the fourth arm, sums without norms, as a `ResidualGRU` whose `norms` are `nn.Identity()`, tune it like the others, and compare seeds in pairs. Look at the training loss first: an arm that fits worse is harder to train, one that fits as well and scores worse generalises worse.
+# ```
+#
 # ```{exercise} Explore: trees together
 # :label: ex-08-forest
 # One tree did poorly on the frozen vectors. Try it on the vectors rotated by PCA, then a random forest. Does either catch the SVM?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+# `sklearn.pipeline.make_pipeline(PCA(), DecisionTreeClassifier(max_depth=8))` and `RandomForestClassifier(300)`. A rotation changes a tree and leaves a Gaussian kernel as it was: say why before you run it.
 # ```
 #
 # ## References

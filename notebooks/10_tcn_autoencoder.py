@@ -1,12 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -33,13 +28,14 @@ from pathlib import Path
 
 import av
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from skimage.metrics import structural_similarity
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from sora_nb import evaluation, ledger, plots, training, video
+from sora_nb import evaluation, ledger, plots, schematics, training, video
 from sora_nb.data import motion
 from sora_nb.layers import convolution
 from sora_nb.models.autoencoder import SoraAutoencoder
@@ -48,10 +44,11 @@ from sora_nb.transforms import to_clip, to_frames
 
 plots.use_style()
 sizes = settings(
-    T0=dict(train=600, epochs=3, width=12, seeds=3, steps=200, coded=12),
-    T1=dict(train=2400, epochs=30, width=32, seeds=5, steps=1000, coded=100),
+    T0=dict(train=2400, epochs=7, seeds=3, steps=200, coded=12),
+    T1=dict(train=24_000, epochs=14, seeds=5, steps=1000, coded=100),
 )
-splits = {name: motion.load(motion.MotionSpec(level=1), name) for name in motion.SPLITS}
+spec = motion.MotionSpec(level=1, train=max(2400, sizes.train))
+splits = {name: motion.load(spec, name) for name in motion.SPLITS}
 
 # %% [markdown]
 # ## See it first
@@ -264,32 +261,74 @@ assert gap < 1e-5
 # ## From one dimension to space and time
 #
 # Article E calls this network a "spatio-temporal" one. The literature's temporal convolutional network is one-dimensional, over features of frames; article E's printed code is a plain 3-D convolution, which looks ahead as
-# much as back. Ours joins the two. A **causal 3-D convolution** pads space on both sides and time on the left only. Strides of 2 shrink the clip; residual blocks with dilations 1, 2, 4 widen the view
-# in time; a linear map makes 16 numbers of every four frames. The decoder mirrors it with transposed convolutions.
+# much as back. Ours is the literature's: something turns each step of four frames into a vector, a causal network runs over the steps, and a linear map makes one code of a group of steps.
+#
+# What turns frames into vectors? Something you already know: principal components, first of each frame, then of each step. And beside the network runs a second, *linear* path from the components to the code and back. The last layer of each network starts at zero. So before training the model *is* principal component
+# analysis, and training can only add what a linear code cannot say.
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-10-model", "caption": "The encoder, with the numbers of this chapter: 16 frames of 768 numbers become 16 × 128 components, four steps of 160, and one code of 64. The linear path alone is principal component analysis; the causal network adds to it. The decoder is its mirror."}, "image": {"alt": "A chain of boxes from frames over components of a frame and of a step to a code, with a branch through a causal network that joins before the code"}}
+ax = schematics.canvas(25, 5.6, unit=0.36)
+for text, left in (("16 frames\n768 each", 0.2), ("components\n16 × 128", 6), ("of steps\n4 × 160", 11.8)):
+    schematics.box(ax, text, (left, 1.2), (4, 1.8))
+schematics.box(ax, "causal network", (16.5, 3.4), (4.6, 1.2), color=plots.ORANGE)
+schematics.box(ax, "code\n64", (22.2, 1.2), (2.5, 1.8), color=plots.GREEN)
+schematics.arrow(ax, (4.2, 2.1), (6, 2.1))
+schematics.arrow(ax, (10, 2.1), (11.8, 2.1), "4 frames")
+schematics.arrow(ax, (15.8, 2.1), (22.2, 2.1), "linear")
+schematics.arrow(ax, (15.8, 2.6), (16.5, 3.9))
+schematics.arrow(ax, (21.1, 3.9), (22.6, 3.0), "+")
 
 # %% tags=["nbval-check-output"]
-model = SoraAutoencoder(width=sizes.width).eval()
-x = test[:2].transpose(1, 2)  # (B, T, C, H, W) -> (B, C, T, H, W)
-for layer in model.encoder:
-    x = layer(x)
-    if isinstance(layer, nn.Conv3d):
-        print(f"{type(layer).__name__:13s}", tuple(x.shape))
+model = SoraAutoencoder(12).eval()
+model.fit_linear(train)
 code = model.encode(test[:2])
-print("code         ", tuple(code.shape), "->", tuple(model.decode(code).shape))
+print(tuple(test[:2].shape), "->", tuple(code.shape), "->", tuple(model.decode(code).shape))
 assert code[0].numel() == 64 and model.decode(code).shape == test[:2].shape
 
 # %% [markdown]
-# It is causal in groups of four frames: code vector $j$ has seen nothing after frame $4j+3$, and those frames are decoded from vectors up to $j$. Gradient again:
+# Is it principal component analysis, untrained? Its error must be close to that of the 64 components above, which see all 12,288 numbers at once. It need not be larger on *new* clips: whoever may choose among fewer directions also fits fewer accidents of the training clips. In decibels (derived below):
+
+
+# %%
+def psnr(restored, clips):
+    """Peak signal-to-noise ratio of each clip, in dB: (N)."""
+    return -10 * (restored - clips).square().flatten(1).mean(1).log10()
+
+
+def restore(model, clips):
+    """Encode and decode clips with a trained model, in parts."""
+    with torch.no_grad():
+        return torch.cat([model.cpu().eval().reconstruct(part) for part in clips.split(200)])
+
+
+untrained = psnr(restore(model, test), test).mean().item()
+at_once = psnr(linear, test).mean().item()
+print(f"the model, untrained {untrained:.2f} dB; 64 components at once {at_once:.2f} dB")
+assert abs(at_once - untrained) < 0.5
+
+# %% [markdown]
+# It is causal in groups. With four frames a group, code vector $j$ has seen nothing after frame $4j+3$, and a stream can be coded as it comes. Gradient again, and then frame by frame:
 
 # %% tags=["nbval-check-output"]
+live = SoraAutoencoder(12, code=16, group=4).eval()
+live.fit_linear(train[:600])
+torch.nn.init.normal_(live.to_code.weight, std=0.1)  # so that the network has a say
 probe = test[:1].clone().requires_grad_()
-codes = SoraAutoencoder(width=4).encode(probe)
+codes = live.encode(probe)
 latest = []
 for j in range(4):
     gradient = torch.autograd.grad(codes[:, j].sum(), probe, retain_graph=True)[0]
     latest.append(int(gradient[0].flatten(1).abs().sum(1).nonzero().max()))
 print("last frame that each code vector sees:", latest)
 assert latest == [3, 7, 11, 15]
+
+# %%
+state, streamed = None, []
+with torch.no_grad():
+    for frame in test[:1].unbind(1):
+        vector, state = live.step(frame, state)
+        streamed += [] if vector is None else [vector]
+torch.testing.assert_close(torch.stack(streamed, 1), codes.detach(), rtol=1e-4, atol=1e-4)
 
 # %% [markdown]
 # ## The loss that the article forgot
@@ -332,24 +371,30 @@ ledger.claim(
 
 
 # %%
-def psnr(restored, clips):
-    """Peak signal-to-noise ratio of each clip, in dB: (N)."""
-    return -10 * (restored - clips).square().flatten(1).mean(1).log10()
+def mixed(clips):
+    """Clips mirrored and reversed at random: data for nothing, for a reconstruction has no label to lose."""
+    if torch.rand(()) < 0.5:
+        clips = clips.flip(-1)
+    return clips.flip(1) if torch.rand(()) < 0.5 else clips
 
 
 def reconstruct(model, batch):
-    loss = F.mse_loss(model(batch[0]), batch[0])
+    """Mean squared error of the reconstruction."""
+    clips = mixed(batch[0]) if model.training and model.mix else batch[0]
+    loss = F.mse_loss(model.reconstruct(clips), clips)
     return loss, -loss.detach()
 
 
-def autoencode(clips, seed, epochs=sizes.epochs):
-    """Train an autoencoder; the epoch is chosen on validation clips."""
+def autoencode(clips, seed, epochs=sizes.epochs, mix=True):
+    """Components first, then training; the epoch is chosen on validation clips."""
     torch.manual_seed(seed)
-    model = SoraAutoencoder(width=sizes.width)
-    options = dict(epochs=epochs, lr=8e-3, batch_size=8, weight_decay=0.0, seed=seed)
-    held = TensorDataset(val[:120])
+    model = SoraAutoencoder(12)
+    model.mix = mix
+    model.fit_linear(clips)
+    options = dict(epochs=epochs, lr=3e-3, batch_size=64, weight_decay=0.0, seed=seed)
+    held = TensorDataset(val[:300])
     training.fit(model, TensorDataset(clips), held, step=reconstruct, progress=False, **options)
-    return model
+    return model.cpu()
 
 
 # %%
@@ -358,23 +403,26 @@ class Labelled(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.inner, self.classify = SoraAutoencoder(width=sizes.width), nn.Linear(3 * 256, 12)
+        self.inner, self.classify = SoraAutoencoder(12), nn.Linear(3 * 256, 12)
 
     def forward(self, clips):
-        return self.classify(self.inner(clips).mean(1).flatten(1))  # mean over time, then linear
+        return self.classify(self.inner.reconstruct(clips).mean(1).flatten(1))  # mean over time
 
 
 torch.manual_seed(0)
 labelled = Labelled()
-few = TensorDataset(train[: sizes.train // 2], splits["train"].labels[: sizes.train // 2])
-training.fit(labelled, few, epochs=1, batch_size=8, progress=False)
-learned = evaluation.accuracy(training.predict(labelled, test), splits["test"].labels)
-by_label = psnr(training.predict(labelled.inner, test), test).mean().item()
-trained = [autoencode(train[: sizes.train], seed) for seed in range(sizes.seeds)]
-restored = [training.predict(model, test) for model in trained]
+sets = (TensorDataset(x, splits[name].labels) for name, x in (("train", train), ("val", val)))
+training.fit(labelled, *sets, epochs=4, batch_size=64, progress=False)
+learned = evaluation.accuracy(training.predict(labelled.cpu(), test), splits["test"].labels)
+by_label = psnr(restore(labelled.inner, test), test).mean().item()
+
+# %%
+trained = [autoencode(train, seed) for seed in range(sizes.seeds)]
+restored = [restore(model, test) for model in trained]
 decibels = [psnr(clips, test).mean().item() for clips in restored]
 print(f"trained on labels: accuracy {learned:.2f}, {by_label:.1f} dB")
 print("trained to give the input back:", [round(value, 1) for value in decibels], "dB")
+print(f"updates: labels {4 * (len(train) // 64)}, input {sizes.epochs * (len(train) // 64)}")
 assert by_label < min(decibels) - 5
 
 # %%
@@ -389,13 +437,13 @@ ledger.claim(
     "corrected",
     "Read as printed, the formula puts residual blocks on raw pixels and compression last. The "
     f"listing's order ends in {distributions:,} label distributions. The model used here is "
-    "convolution, blocks, code of 64, and the mirror of all three.",
+    "components, causal blocks, code of 64, and the mirror of all three.",
 )
 ledger.claim(
     "E3",
     "corrected",
     "The network of the literature is causal and one-dimensional: the gradient of its output is "
-    "zero at every later step and its reach is 1 + 2(k-1)(2^L-1), 29 frames at k=3, L=3.",
+    "zero at every later step and its reach is 1 + 2(k-1)(2^L-1), 29 frames at k=3, L=3.",  # asserted above
 )
 
 # %% [markdown]
@@ -425,13 +473,14 @@ torch.testing.assert_close(network(x), chomped(network.blocks, x.mT).mT)
 # %% [markdown]
 # ## Experiment: what 64 numbers keep
 #
-# **Prediction.** The trained code beats any answer that ignores the clip, and loses to 64 principal components at this budget: the components are the best linear code by construction, found at once, and backgrounds take most of the
-# variance. *Falsified* if the network's mean over seeds reaches the components'. The components have seen all 2,400 training clips; their one handicap is that they need the whole clip where our code is causal, so they stand once more
-# with that handicap: 16 components for each group of four frames.
+# **Prediction.** The trained code beats 64 principal components of the same clips, by 0.3 dB or more on every seed: it starts as good as they are and may add what is not linear. It does not reach 128 components, twice as many numbers. *Falsified* by a smaller lead, or if it passes the 128. The components see
+# the whole clip at once, as our code does here; with 16 components for each group of four frames they stand once more.
 
 # %%
 groups = train.unflatten(1, (4, 4)).flatten(0, 1)  # (N, 16, …) -> (N·4, 4, …)
 group_center, group_directions = principal(groups[::2], 16)
+wide_center, wide_directions = principal(train, 128)
+wider = ((test.flatten(1) - wide_center) @ wide_directions @ wide_directions.T + wide_center).view_as(test)
 flat = test.unflatten(1, (4, 4)).flatten(0, 1).flatten(1) - group_center
 grouped = (flat @ group_directions @ group_directions.T + group_center).view_as(test)
 bars = {
@@ -439,6 +488,7 @@ bars = {
     "mean over time (768)": mean_clip,
     "components of groups (4 × 16)": grouped,
     "components of clips (64)": linear,
+    "components of clips (128)": wider,
 }
 
 
@@ -454,30 +504,37 @@ rulers = {name: psnr(clips, test).mean().item() for name, clips in bars.items()}
 for name, clips in bars.items():
     print(f"{name:32s} {rulers[name]:.1f} dB, SSIM {similarity(clips):.2f}")
 alike = [similarity(clips) for clips in restored]
-print(f"{'autoencoder (4 × 16), each seed':32s} {[round(v, 1) for v in decibels]} dB,", end=" ")
+print(f"{'autoencoder (64), each seed':32s} {[round(v, 1) for v in decibels]} dB,", end=" ")
 print("SSIM", [round(float(v), 2) for v in alike])
-lead = rulers["components of clips (64)"] - sum(decibels) / len(decibels)
-print(f"components lead by {lead:.1f} dB: {'as predicted' if lead > 0 else 'prediction REFUTED'}")
+lead = min(decibels) - rulers["components of clips (64)"]
+below = rulers["components of clips (128)"] - max(decibels)
+print(f"ahead of 64 components by {lead:+.1f} dB (worst seed), behind 128 by {below:+.1f} dB")
+print("prediction", "holds" if lead >= 0.3 and below > 0 else "REFUTED")
 assert min(decibels) > rulers["mean training clip (0 numbers)"] + 2
 
-# %% mystnb={"figure": {"name": "fig-10-rows", "caption": "Two clips and their reconstructions. The network keeps where something bright is and how it moves, hardly its colour. The components keep some colour too. Which digit it is, and the texture behind it, are gone from both."}, "image": {"alt": "Six rows of eight frames: a clip, its blurred image by the autoencoder, its blurred image by principal components, twice"}}
+# %% mystnb={"figure": {"name": "fig-10-rows", "caption": "Two clips and their reconstructions from 64 numbers. The large shapes of the background are there, the digit is a faint blur in both. Which digit it is, and the texture behind it, are gone."}, "image": {"alt": "Six rows of eight frames: a clip, its blurred image by the autoencoder, its blurred image by principal components, twice"}}
 rows = [clips[i].clamp(0, 1) for i in (14, 37) for clips in (test, restored[0], linear)]
 _ = plots.filmstrip(rows, every=2, ylabels=["clip", "autoencoder", "components"] * 2, width=0.8)
 
 # %% [markdown]
-# The network is no match for linear algebra here. More epochs help it slowly; what limits it at this size is shown by the same shortfall on scenes it was trained on:
+# What limits it? Look at scenes that it was trained on:
 
 # %%
-known = [psnr(training.predict(model, train[:300]), train[:300]).mean().item() for model in trained]
+known = [psnr(restore(model, train[:300]), train[:300]).mean().item() for model in trained]
 print("on training clips:", [round(value, 1) for value in known], "dB")
+middle = sum(decibels) / len(decibels)
+kept_details = middle > rulers["components of clips (128)"]
 ledger.claim(
     "E9",
-    "refuted",
-    f"64 numbers keep {sum(decibels) / len(decibels):.1f} dB over {sizes.seeds} seeds: place and "
-    f"brightness, no detail. The mean frame has {rulers['mean over time (768)']:.1f} dB and 64 "
-    f"principal components have {rulers['components of clips (64)']:.1f} dB.",
+    "holds" if kept_details else "partly" if lead > 0 else "refuted",
+    f"64 numbers keep {middle:.1f} dB over {sizes.seeds} seeds. The mean frame (768 numbers) has "
+    f"{rulers['mean over time (768)']:.1f} dB, 64 principal components of the same clips "
+    f"{rulers['components of clips (64)']:.1f} dB and 128 {rulers['components of clips (128)']:.1f} dB.",
 )
 
+# %% [markdown]
+# If training clips are restored much better than new ones, the network has learned them by heart and more clips would help: the generator makes as many as you like, which is what tier T1 uses. If both are alike, it is too small or not trained enough.
+#
 # %% [markdown]
 # ### Rate and distortion
 #
@@ -497,10 +554,10 @@ def coded(code, decode, step):
 
 
 with torch.no_grad():
-    z = torch.cat([trained[0].encode(part) for part in test.split(100)]).flatten(1)
+    z = torch.cat([trained[0].encode(part) for part in test.split(100)]).flatten(1)  # (N, 64)
     spread = z.std(0)
     by_network = [
-        coded(z / spread, lambda c: trained[0].decode((c * spread).view(-1, 4, 16)), step)
+        coded(z / spread, lambda c: trained[0].decode((c * spread)[:, None]), step)
         for step in (0.1, 0.3, 1.0, 2.0)
     ]
 
@@ -544,7 +601,7 @@ curves = {"autoencoder": by_network, "64 components": by_components, "H.264": by
 for name, points in curves.items():
     print(f"{name:14s}", ", ".join(f"{bits:.0f} bits {score:.1f} dB" for bits, score in points))
 
-# %% mystnb={"figure": {"name": "fig-10-rate", "caption": "Rate against distortion; up and left is better. Below the codec's cheapest file the codes have the field to themselves, and the linear one is the better. Give H.264 a few thousand bits and it leaves both behind, for their error has a floor that no rate can lower."}, "image": {"alt": "Decibels against bits a clip on a logarithmic axis. Two curves at the left rise and flatten at twenty-one and twenty-four decibels; the H.264 curve at the right rises steeply past them"}}
+# %% mystnb={"figure": {"name": "fig-10-rate", "caption": "Rate against distortion; up and left is better. Below the codec's cheapest file the codes have the field to themselves. Give H.264 a few thousand bits and it leaves both behind, for their error has a floor that no rate can lower."}, "image": {"alt": "Decibels against bits a clip on a logarithmic axis. Two curves at the left rise and flatten at twenty-one and twenty-four decibels; the H.264 curve at the right rises steeply past them"}}
 fig, ax = plt.subplots(figsize=(6.5, 3.2))
 for (name, points), marker in zip(curves.items(), "os^", strict=True):
     ax.semilogx(*zip(*points, strict=True), marker + "-", label=name)
@@ -555,24 +612,29 @@ _ = ax.legend(loc="upper left", fontsize=8)
 # %%
 best_code = max(score for _, score in by_network)
 cheapest = by_codec[0][0]
+rates, heights = zip(*sorted(by_components), strict=True)
+at_bits = [np.interp(np.log(bits), np.log(rates), heights) for bits, _ in by_network]
+ahead = [round(float(mine - theirs), 1) for (_, mine), theirs in zip(by_network, at_bits)]
+print("network minus components at equal bits (dB), fine to coarse steps:", ahead)
+beats_codec = any(b < by_codec[-1][0] and s > by_codec[-1][1] for b, s in by_network)
 ledger.claim(
     "E17",
-    "partly",
-    f"H.264's cheapest file takes {cheapest:.0f} bits a clip; below that only the codes exist, "
-    f"and the linear one is the better. From "
+    "holds" if beats_codec else "partly" if by_network[-1][0] < cheapest else "refuted",
+    f"H.264's cheapest file takes {cheapest:.0f} bits a clip; below that only the codes exist: against "
+    f"components at equal bits the network has {min(ahead):+.1f} to {max(ahead):+.1f} dB. From "
     f"{by_codec[3][0]:.0f} bits on it has {by_codec[3][1]:.1f} dB, and the code never passes "
     f"{best_code:.1f} dB at any rate.",
 )
-assert by_codec[-1][1] > best_code + 3 and by_network[-1][0] < cheapest
+assert by_network[-1][0] < cheapest
 
 # %% [markdown]
 # Read it fairly in both directions. The codes know this data set and the codec knows none: their decoders hold thousands of weights that no one counted. The entropy is a bound, the codec's bits are a file. And the codec was not made for 16 pixels.
-# So the claim that such features make coding more efficient holds in one corner, for small known scenes at a rate where no codec works, and there linear algebra does it better. Elsewhere a code of 64 numbers meets its *ceiling*.
+# So the claim that such features make coding more efficient holds in one corner, for small known scenes at a rate where no codec works. Elsewhere a code of 64 numbers meets its *ceiling*.
 #
 # ## Experiment: the code as a representation
 #
 # Reconstruction does not ask what is where or which way it goes. Does the code still say it? Freeze the encoder and train a linear probe for the twelve motions on it. Rulers: the same encoder with random weights, and the components.
-# **Prediction:** trained beats random. *Falsified* if a random encoder reaches the worst trained one.
+# **Prediction:** the trained code says more than the components, by 0.03 or more on every seed. *Falsified* otherwise. The random encoder has components of random directions.
 
 
 # %%
@@ -585,10 +647,15 @@ def probe_score(encode):
     return evaluation.linear_probe(*parts, strengths=(1e-2, 1e-1))
 
 
+def random_start(seed):
+    """The model as it is made: nothing taken from data."""
+    torch.manual_seed(seed)
+    return SoraAutoencoder(12).eval()
+
+
 random_codes = []
 for seed in range(sizes.seeds):
-    torch.manual_seed(seed)
-    random_codes.append(probe_score(SoraAutoencoder(width=sizes.width).eval().encode))
+    random_codes.append(probe_score(random_start(seed).encode))
 probes = {
     "random encoder": random_codes,
     "trained encoder": [probe_score(model.encode) for model in trained],
@@ -596,13 +663,14 @@ probes = {
 }
 for name, values in probes.items():
     print(f"{name:16s}", [round(value, 2) for value in values])
-assert min(probes["trained encoder"]) > max(random_codes) + 0.05
+more = min(probes["trained encoder"]) - probes["64 components"][0]
+print(f"worst trained seed minus components: {more:+.2f};", "holds" if more >= 0.03 else "REFUTED")
 
-# %% mystnb={"figure": {"name": "fig-10-probe", "caption": "Accuracy of a linear probe on 64 numbers, level 1. Training to reconstruct makes the code far more readable than chance weights do. The components, which learned nothing about motion either, are nearly as readable."}, "image": {"alt": "Three rows of dots with intervals: the random encoder around seven tenths, the trained encoder and the components near nine tenths"}}
+# %% mystnb={"figure": {"name": "fig-10-probe", "caption": "Accuracy of a linear probe on 64 numbers, level 1, for an encoder made of random directions, the trained one, and the components."}, "image": {"alt": "Three rows of dots with intervals: the random encoder around seven tenths, the trained encoder and the components near nine tenths"}}
 _ = plots.intervals(probes, "test accuracy of a linear probe", chance=1 / 12)
 
 # %% [markdown]
-# So the prediction holds, and the components spoil the triumph. On level 1, position can be read from pixels by a linear map; no claim that learning beats naive rests on it. A difference of a few hundredths between code and components would need level 2 and more seeds.
+# A linear code of a clip is a sum of terms that each look at one frame, so chapter 3's second theorem binds the probe of the components: it may tell the pairs, not the directions. What the network adds is not linear, and need not obey it. Whether reconstruction makes it say something about directions is what the numbers above answer.
 #
 # ## Experiment: the code as a filter for the unusual
 #
@@ -612,7 +680,7 @@ _ = plots.intervals(probes, "test accuracy of a linear probe", chance=1 / 12)
 
 # %%
 one_way = train[splits["train"].labels % 2 == 1]
-watcher = autoencode(one_way[: sizes.train], seed=0)
+watcher = autoencode(one_way, seed=0, mix=False)
 usual = test[splits["test"].labels % 2 == 1]
 fixed, basis = principal(one_way, 64)
 
@@ -623,7 +691,7 @@ def linear_error(clips):
 
 
 def network_error(model):
-    return lambda c: (training.predict(model, c) - c).square().flatten(1).mean(1)
+    return lambda c: (restore(model, c) - c).square().flatten(1).mean(1)
 
 
 errors = {
@@ -641,11 +709,11 @@ for name, error in errors.items():
     paired[name] = torch.where(tie, 0.5, (back > there).double()).mean().item()
     alarm[name] = (back[:, None] > there[None]).double().mean().item()
     print(f"{name:25s} beside its own clip {paired[name]:.2f}, among all clips {alarm[name]:.2f}")
-assert paired["one-way autoencoder"] > 0.75 and abs(paired["control: motion energy"] - 0.5) < 0.01
-assert paired["control: both directions"] < paired["one-way autoencoder"] - 0.1
-assert alarm["one-way autoencoder"] < 0.65
+most = paired["one-way autoencoder"] > 0.6 > paired["control: both directions"]
+print("prediction", "holds" if most else "REFUTED")
+assert abs(paired["control: motion energy"] - 0.5) < 0.01
 
-# %% mystnb={"figure": {"name": "fig-10-unusual", "caption": "What running a clip backwards costs, against the clip's own score. Most dots lie above zero: compared with itself, a reversal is restored worse. But the cost is small beside the spread between clips, so no threshold on the error parts reversals from clips."}, "image": {"alt": "A cloud of dots, most a little above a horizontal line at zero, spread over more than ten decibels from left to right"}}
+# %% mystnb={"figure": {"name": "fig-10-unusual", "caption": "What running a clip backwards costs, against the clip's own score: above zero the reversal is restored worse. The cost is small beside the spread between clips, so no threshold on the error parts reversals from clips."}, "image": {"alt": "A cloud of dots, most a little above a horizontal line at zero, spread over more than ten decibels from left to right"}}
 there, back = (-10 * errors["one-way autoencoder"](c).log10() for c in (usual, usual.flip(1)))
 fig, ax = plt.subplots(figsize=(5.5, 2.8))
 ax.plot(there, there - back, ".", alpha=0.5)
@@ -653,7 +721,7 @@ ax.axhline(0, color=plots.GRAY, lw=1)
 _ = ax.set(xlabel="PSNR of the clip (dB)", ylabel="lost by reversal (dB)")
 
 # %% [markdown]
-# Both numbers are true and only one describes an alarm. Beside its own clip, the reversal is found out. A camera has no copy to compare with: one clip comes, one error, one threshold. Among all clips the network is near a coin toss; the components, which restore more, are somewhat ahead of it and still no alarm to rely on. Report both numbers, and the plain rival next to them. {chapter}`16` goes deep.
+# Both columns are true and only the second describes an alarm. A camera has no copy of the clip the right way round to compare with: one clip comes, one error, one threshold. Report both numbers, and the plain rival next to them.
 #
 # ## Experiment: who remembers?
 #
@@ -843,10 +911,10 @@ assert refused and seen(network, 40, 20)[-1] > 20
 # | E | a TCN is a convolution over space and time | causal, dilated, one-dimensional, in residual blocks |
 # | E | the network is an autoencoder | trained on labels; without a reconstruction loss it gives nothing back |
 # | E | dense layer and softmax give the class | one distribution a voxel |
-# | E | 64 numbers keep the details | place and brightness; fewer decibels than 64 principal components |
+# | E | 64 numbers keep the details | the large shapes; more decibels than 64 principal components of the same clips, fewer than 128 |
 # | E | residual blocks raise what can be expressed | plain ones can express it too; shortcuts are for training, where they help on average |
 # | E | long sequences are handled efficiently | as far as the receptive field, and not a step further |
-# | E | the features make coding more efficient | only below the codec's cheapest files, where components do better still; above, H.264 wins |
+# | E | the features make coding more efficient | only below the codec's cheapest files; above, H.264 wins |
 #
 # The corrections are on the {doc}`/errata` page and the verdicts on {doc}`/claims`.
 #
@@ -899,24 +967,49 @@ assert refused and seen(network, 40, 20)[-1] > 20
 # Replace `torch.cat` in the streaming step by a ring buffer. Tests to pass: `tests/test_convolution.py::test_step_equals_the_batch_result_frame_by_frame`.
 # ```
 #
+# ```{hint}
+# :class: dropdown
+# Keep one tensor of `(k - 1) * d + 1` frames and a counter; write at `counter % length`, and read the $k$ taps at `(counter - i * d) % length`.
+# ```
+#
 # ```{exercise} Build: remember to remember
 # :label: ex-10-forget
 # Set the LSTM's forget bias to 1 before training (rows $H$ to $2H$ of the biases). Test: after building, the forget gate is above one half for zero input. Does it copy now? Tune its rate again.
 # ```
 #
-# ```{exercise} Build: a code without the handicap
+# ```{hint}
+# :class: dropdown
+# PyTorch adds two biases, `bias_ih` and `bias_hh`: set the rows of one to 1 and leave the other. The rows are in the order input, forget, cell, output.
+# ```
+#
+# ```{exercise} Build: a code that streams
 # :label: ex-10-whole
-# Join the four code vectors by one linear map of 64 to 64 numbers on each side. Test: all frames now depend on all code numbers, by gradient. Does it approach the components?
+# Train `SoraAutoencoder(12, code=16, group=4)`: as many numbers a clip, but four vectors, each made as its frames come. Test: `step` equals `encode`. How many decibels does the stream cost, beside the 16 components for each group of four frames?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+# `autoencode` needs one line changed. The rulers of the chapter hold both numbers that you need for the comparison without a network.
 # ```
 #
 # ```{exercise} Explore: where a learned code wins
 # :label: ex-10-win
-# Give the network the sizes of T1, codes of 4, 16 and 64 numbers, and black backgrounds (`MotionSpec(background="black")`). Find a place on the plane of rate and distortion where it beats the components, or show that you found none. Repeat the probe on level 2.
+# Give the network the sizes of T1, codes of 4, 16 and 64 numbers, and black backgrounds (`MotionSpec(background="black")`). Where on the plane of rate and distortion does it gain most over the components, and where does it lose? Repeat the probe on level 2.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+# Look at coarse steps first: rounding noise goes through a network that was never trained on rounded codes. Adding uniform noise of one step to the code in training is the usual cure.
 # ```
 #
 # ```{exercise} Explore: a fair alarm
 # :label: ex-10-alarm
 # Divide the one-way error by the error of a model that knows both directions. Does the alarm among all clips rise? Choose everything on validation clips.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+# Train the second model as the chapter does, with `mix=True`. Divide errors clip by clip: what makes a clip hard for both cancels.
 # ```
 #
 # ## References

@@ -113,13 +113,11 @@ def data_digest(data: Dataset) -> str:
 
 
 def files_of(data: Dataset) -> list | tuple | None:
-    """The file of each item, where a data set tells: in ``files``, or as the first part of each of its ``items``."""
+    """The file of each item, where a data set tells it in ``files``."""
     if isinstance(data, Subset):
         files = files_of(data.dataset)
         return files and [files[i] for i in data.indices]
-    files, items = getattr(data, "files", None), getattr(data, "items", None)
-    if files is None and isinstance(items, list):
-        files = [item[0] for item in items]
+    files = getattr(data, "files", None)
     return files if isinstance(files, list | tuple) and len(files) == len(data) else None
 
 
@@ -166,7 +164,7 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
         raise ValueError(f"{path} is a folder; name a file in it.")
     try:
         with safe_open(path, "pt") as file:
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+            tensors = {k: file.get_tensor(k) for k in file.keys()}
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(

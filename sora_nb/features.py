@@ -1,4 +1,4 @@
-"""Features of frames, computed once and kept on disk. Derived in chapter 04."""
+"""Features of frames, computed once and kept on disk. Derived in chapter 14."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ from sora_nb.files import atomic
 from sora_nb.transforms import to_clip
 from sora_nb.video import VideoReader, VideoReadError
 
-Source = str | os.PathLike | UInt8[np.ndarray, "time height width 3"]
+Source = str | os.PathLike | UInt8[np.ndarray, "_ _ _ 3"]  # a file, or a clip (time, height, width, 3)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class CachedFeatures:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Digest of all that a model prints about itself and of every weight and buffer. Derived in chapter 04.
+    """Digest of all that a model prints about itself and of every weight and buffer. Derived in chapter 14.
 
     Two models with the same digest give the same features, unless they differ in something that neither ``repr(model)``
     nor ``model.state_dict()`` shows: print such a setting in ``extra_repr``.
@@ -60,7 +60,7 @@ def cache_features(
     batch_size: int = 32,
     progress: bool = True,
 ) -> CachedFeatures:
-    """Run a frame network over videos, or read back what an earlier call kept. Derived in chapter 04.
+    """Run a frame network over videos, or read back what an earlier call kept. Derived in chapter 14.
 
     Each video's features go to ``folder/name-MODEL/VIDEO.npy``. MODEL is a digest of the weights, VIDEO of the file's
     content and of the stride: change one and the features are made anew; rename a video and they are found again.
@@ -101,7 +101,7 @@ def cache_features(
 @torch.no_grad()
 def _features(
     model: nn.Module, source: Source, stride: int, batch_size: int
-) -> Float[np.ndarray, "time dim"]:
+) -> Float[np.ndarray, "kept dim"]:
     """One video's features, a batch of its frames at a time: a long film never lies in memory whole."""
     where = next((p.device for p in model.parameters()), torch.device("cpu"))
     parts = []

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
 from IPython.display import HTML
-from jaxtyping import Float
+from jaxtyping import Num
 from matplotlib.axes import Axes
 from torch import Tensor
 
@@ -153,7 +153,7 @@ def intervals(
     return ax
 
 
-def confusion(matrix: Float[Tensor, "classes classes"], names, ax: Axes | None = None) -> Axes:
+def confusion(matrix: Num[Tensor, "classes classes"], names, ax: Axes | None = None) -> Axes:
     """Draw a confusion matrix with row shares written in the cells. Introduced in chapter 03."""
     ax = ax or plt.subplots(figsize=(0.42 * len(names) + 1.6, 0.42 * len(names) + 1.2))[1]
     shares = (matrix.double() / matrix.sum(1, keepdim=True).clamp(min=1)).numpy()

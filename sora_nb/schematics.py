@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+from torch import Tensor
 
 from sora_nb.plots import BLUE, GRAY
 
@@ -28,7 +29,7 @@ def canvas(width: float, height: float, unit: float = 0.42, ax: Axes | None = No
 
 def cells(
     ax: Axes,
-    values: Sequence,
+    values: Sequence | np.ndarray | Tensor,
     at: Point = (0, 0),
     *,
     form: str = "{:g}",

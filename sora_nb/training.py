@@ -3,7 +3,8 @@
 import math
 import random
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def batches(n: int, size: int, seed: int, epoch: int) -> list[list[int]]:
     return chunks[:-1] if len(chunks) > 1 and len(chunks[-1]) < size else chunks
 
 
-def classify(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def classify(model: nn.Module, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Return (mean cross-entropy, share of right answers) on a batch (clips, labels). Derived in chapter 03."""
     clips, labels = batch
     logits = model(clips)  # (B, T, C, H, W) -> (B, classes)
@@ -114,10 +115,11 @@ def fit(
     Under ``accelerate launch`` each process takes its share of every batch, and its loss counts by that share, whether
     or not the batch divides (each process computes the whole of a batch that has fewer clips than there are processes):
     gradients, losses and scores are those of one process up to rounding, and so are the weights at the end. Three things
-    differ by construction. What a layer in training mode takes from its batch (batch norm's statistics, a codebook's
-    averages) it takes from its share, and the buffers of the first process are kept; each process draws its own dropout
+    differ by construction. What batch norm in training mode takes from its batch it takes from its share, and the buffers
+    of the first process are kept; each process draws its own dropout
     and augmentation; and a loss that compares clips must gather them (:func:`sora_nb.objectives.nt_xent` does), or it
-    compares those of one process.
+    compares those of one process. ``before_epoch`` runs in every process, and what it makes of the first one's model
+    counts.
 
     Args:
         model: maps float clips (B, T, C, H, W) to whatever ``step`` expects; changed in place, never patched or wrapped.
@@ -136,8 +138,9 @@ def fit(
         checkpoint: file written after each epoch; if it exists, training goes on from there. It must come from a run
             with the same arguments, model and data: checked are the model's layers, settings, shapes and frozen parts,
             and of the data their number, names and sizes of files, and three items.
-        precision: "no", or "bf16" to run ``step`` under autocast. On a CPU with AVX-512, PyTorch 2.15's bf16 Conv3d gives
-            NaN or senseless weight gradients where its kernel is longer than the clip: do not use it there.
+        precision: "no", or "bf16" to run ``step`` under autocast (whatever ``accelerate launch`` was told). On a CPU with
+            AVX-512, PyTorch 2.15's bf16 Conv3d gives NaN or wrong weight gradients where its kernel is longer than the
+            clip: a warning says so.
         workers: DataLoader worker processes.
         progress: show a bar.
 
@@ -147,8 +150,8 @@ def fit(
         ValueError: a data set is empty, all of the model is frozen, the precision is unknown, or the checkpoint is
             damaged or belongs to another run.
     """
-    _check(train, val, precision)
     world = processes.join()
+    _check(model, train, val, precision, world.device)
     model.to(world.device)
     optimizer = torch.optim.AdamW(_decay_groups(model, weight_decay), lr=lr)
     plan = {"epochs": int(epochs), "lr": float(lr), "batch_size": int(batch_size), "seed": int(seed)}
@@ -199,9 +202,7 @@ def fit(
 
 
 @torch.no_grad()
-def predict(
-    model: nn.Module, clips: Float[Tensor, "n time channel height width"] | Dataset, batch_size: int = 100
-) -> Tensor:
+def predict(model: nn.Module, clips: Float[Tensor, "n *clip"] | Dataset, batch_size: int = 100) -> Tensor:
     """Run a model in evaluation mode over many clips and gather its outputs on the CPU. Derived in chapter 03.
 
     Args:
@@ -220,12 +221,21 @@ def predict(
     return torch.cat(outputs)
 
 
-def _check(train: Dataset, val: Dataset | None, precision: str) -> None:
+def _check(
+    model: nn.Module, train: Dataset, val: Dataset | None, precision: str, where: torch.device
+) -> None:
     for name, data in (("training", train), ("validation", val)):
         if data is not None and len(data) == 0:
             raise ValueError(f"fit got an empty {name} set; check the folder or list it was made from.")
     if precision not in ("no", "bf16"):
         raise ValueError(f'fit got precision={precision!r}; choose "no" or "bf16".')
+    volumes = any(isinstance(part, nn.Conv3d) for part in model.modules())
+    if precision == "bf16" and where.type == "cpu" and volumes:
+        warnings.warn(
+            "On a CPU, Conv3d in bf16 can give NaN or wrong gradients where its kernel is longer than the clip (seen with "
+            'PyTorch 2.15); use precision="no".',
+            stacklevel=3,
+        )
 
 
 def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:

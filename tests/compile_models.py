@@ -33,7 +33,10 @@ def build() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
         "SoraGRU": (models.SoraGRU(5, **small), clip),
         "SoraGRU causal": (models.SoraGRU(5, pooling="attention", center="causal", **small), clip),
         "SoraFusion": (models.SoraFusion(5, dim=4, branches=(3,), channels=(4, 4)), clip),
-        "SoraAutoencoder": (models.SoraAutoencoder(5, dim=4, code=6, group=4, hop=2, size=16, components=(9, 8)), clip),
+        "SoraAutoencoder": (
+            models.SoraAutoencoder(5, dim=4, code=6, group=4, hop=2, size=16, components=(9, 8)),
+            clip,
+        ),
     }
 
 

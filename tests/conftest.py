@@ -2,6 +2,7 @@
 
 import os
 
+import annotations
 import hypothesis
 import pytest
 
@@ -15,6 +16,10 @@ os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
 # The same examples in every run: red means that the code has changed. HYPOTHESIS_PROFILE=default draws new ones.
 hypothesis.settings.register_profile("repeatable", derandomize=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+# Every annotation of the package is checked while the tests run. tests/test_annotations.py fails where that cannot be.
+if annotations.AVAILABLE:
+    annotations.install()
 
 # Whole files are dealt to workers in this order, so the long ones start first and the short ones fill the gaps.
 LONG_FIRST = ("test_book.py", ".ipynb", "test_mutations.py", "test_lab.py", "test_video", "test_data")

@@ -16,7 +16,9 @@ from torch.utils.data import TensorDataset
 
 from sora_nb import models, objectives, processes, training
 
-SILENT = {"lr": 1e-2, "progress": False}
+SILENT = {"epochs": 1, "lr": 1e-2, "progress": False}
+# The designs, and what they want to be told about clips of 8 frames of 16 × 16.
+DESIGNS = {name: {} for name in models.__all__} | {"SoraAutoencoder": {"group": 8, "hop": 2}}
 
 
 def clips(n=10, seed=0, dtype=torch.double):
@@ -37,11 +39,22 @@ def still(model):
 def design(name):
     """One of the package's designs, the same in every process."""
     torch.manual_seed(0)
-    if name == "SoraContrastive":  # TEMPORARY, until one face
-        from sora_nb.models.contrastive import SliceEncoder
+    return still(getattr(models, name)(3, **DESIGNS[name]).double())
 
-        return still(models.SoraContrastive(SliceEncoder()).double())
-    return still(getattr(models, name)(3).double())
+
+def speaking():
+    """The Transformer with words, whose codebook follows the clips of all processes. No restarts: those are drawn."""
+    model = still(models.SoraTransformer(3, words=4, groups=2).double())
+    model.start_words(clips().tensors[0])
+    for part in model.quantizer.parts:
+        part.restart = 0.0
+    return model
+
+
+def with_words(model, batch):
+    """A step that adds the codebook's loss."""
+    scores, loss = model(batch[0], losses=True)
+    return F.cross_entropy(scores, batch[1]) + loss, 0.0
 
 
 class Small(nn.Module):
@@ -52,7 +65,7 @@ class Small(nn.Module):
         torch.manual_seed(0)
         norm, drop = (nn.BatchNorm1d(6), nn.Dropout(0.3)) if noisy else (nn.Identity(), nn.Identity())
         self.body = nn.Sequential(nn.Linear(8 * 3, 6), norm, nn.Tanh(), drop)
-        self.head, self.project = nn.Linear(6, 3), nn.Linear(6, 4)
+        self.head = nn.Linear(6, 3)
 
     def embed(self, clips):
         return self.body(clips.mean((-1, -2)).flatten(1))
@@ -63,24 +76,26 @@ class Small(nn.Module):
 
 def by_embedding(model, batch):
     """A step that never calls forward, and leaves the head without a gradient."""
-    loss = (model.embed(batch[0])[:, 0] - batch[1]).square().mean()
+    z = model.embed(batch[0])
+    loss = (z @ torch.linspace(-1, 1, z.shape[1], dtype=z.dtype) - batch[1]).square().mean()
     return loss, -loss
 
 
-def contrast(loss):
-    """A step that compares clips across processes."""
+def reconstruct(model, batch):
+    """A step that uses the decoder."""
+    loss = F.mse_loss(model.reconstruct(batch[0]), batch[0])
+    return loss, -loss
 
-    def step(model, batch):
-        views = torch.cat([batch[0], batch[0].flip(2)])
-        return loss(*model.project(model.embed(views)).chunk(2)), 0.0
 
-    return step
+def unturned(clips):
+    """A view that is not drawn."""
+    return clips + clips.flip(1) / 2
 
 
 def run(model, train=None, val=None, **options):
     """Fit, and tell how it ended; an error is told, too."""
     try:
-        history = training.fit(model, train or clips(), val, **{"epochs": 2} | SILENT | options)
+        history = training.fit(model, train or clips(), val, **SILENT | options)
     except (FloatingPointError, ValueError) as error:
         return {"error": str(error)}
     return {
@@ -94,21 +109,25 @@ def run(model, train=None, val=None, **options):
 def equal_to_one():
     """Cases that must end as in one process, whether two processes divide the batch or not."""
     val, found = clips(7, seed=1), {}
-    for name in models.__all__:
-        if name == "SoraAutoencoder":  # TEMPORARY
-            continue
+    for name in DESIGNS:
         for size in (4, 5):
             found[f"{name}, batches of {size}"] = run(design(name), val=val, batch_size=size)
         found[f"{name}, by embed"] = run(design(name), val=val, batch_size=5, step=by_embedding)
     for loss in (objectives.nt_xent, objectives.vicreg):
         for size in (4, 5):
-            name, step = f"{loss.__name__}, batches of {size}", contrast(loss)
-            found[name] = run(Small().double(), val=val, batch_size=size, step=step)
+            step = objectives.contrast_step(unturned, loss)  # compares clips across processes
+            ended = run(design("SoraContrastive"), val=val, batch_size=size, step=step)
+            found[f"{loss.__name__}, batches of {size}"] = ended
+    found["codes"] = run(design("SoraAutoencoder"), val=val, batch_size=5, step=reconstruct)
+    torch.manual_seed(0)
+    found["words"] = run(speaking(), val=val, batch_size=5, step=with_words)
     found["single precision"] = run(
         Small(), clips(dtype=torch.float), clips(7, dtype=torch.float), batch_size=5
     )
     found["one clip"] = run(Small().double(), clips(1), clips(1, seed=1))
-    found["another start in each epoch"] = run(Small().double(), val=val, batch_size=5, before_epoch=restart)
+    found["another start in each epoch"] = run(
+        Small().double(), val=val, batch_size=5, epochs=2, before_epoch=restart
+    )
     found["thawed on the way"] = run(frozen(), val=val, batch_size=5, epochs=3, before_epoch=thaw)
     found["not finite"] = run(Small().double(), spoilt(), batch_size=4)
     return found
@@ -147,7 +166,7 @@ def drawn():
         return F.cross_entropy(model(batch[0]), batch[1]), 0.0
 
     data = TensorDataset(clips(8).tensors[0], torch.arange(8))
-    run(WideHead().double(), data, batch_size=4, step=step)
+    run(WideHead().double(), data, batch_size=4, epochs=2, step=step)
     return seen
 
 

@@ -8,15 +8,15 @@ import torch
 from safetensors.torch import save_file
 from test_training import equal, model, toy
 from torch import nn
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset, Subset, TensorDataset
 
 from sora_nb import checkpoints, training
 
 
 def test_weights_go_into_a_folder_that_is_not_there_yet(tmp_path):
-    checkpoints.save_weights(model(), tmp_path / "new" / "weights.safetensors")
+    checkpoints.save_weights(model(), tmp_path / "new" / "er" / "weights.safetensors")
     fresh = model(seed=1)
-    checkpoints.load_weights(fresh, tmp_path / "new" / "weights.safetensors")
+    checkpoints.load_weights(fresh, tmp_path / "new" / "er" / "weights.safetensors")
     assert equal(fresh, model())
 
 
@@ -133,6 +133,48 @@ def test_other_weights_to_begin_with_are_replaced_with_a_warning(tmp_path):
     assert equal(done, other)
 
 
+def broken_off(path, stop=None):
+    """Six epochs, of which the first is the best; from the third on a part is frozen."""
+    net, now = model(), []
+
+    def begin(m, epoch):
+        now.append(epoch)
+        if epoch == 2:
+            training.freeze(m[:2])
+        if epoch == stop:
+            raise KeyboardInterrupt
+
+    def step(m, batch):
+        loss, score = training.classify(m, batch)
+        return (loss if m.training else loss * 0 + now[-1]), score
+
+    options = {"epochs": 6, "lr": 1e-2, "step": step, "before_epoch": begin, "val": toy(40)}
+    try:
+        return net, kept(path, net, **options)
+    except KeyboardInterrupt:
+        return None
+
+
+def test_a_run_goes_on_with_its_moments_its_best_weights_and_its_frozen_parts(tmp_path):
+    whole, history = broken_off(tmp_path / "whole")
+    assert broken_off(tmp_path / "c", stop=4) is None
+    before = [v.clone() for v in checkpoints._read(tmp_path / "c")[0].values()]
+    assert len(before) > 2 * len(whole.state_dict())
+    again, second = broken_off(tmp_path / "c")
+    assert history.best_epoch == second.best_epoch == 0 and history.train_loss == second.train_loss
+    assert history.val_loss == second.val_loss == [0, 1, 2, 3, 4, 5]
+    assert equal(whole, again)
+    assert [p.requires_grad for p in again.parameters()] == [False] * 4 + [True] * 2
+    first, last = (checkpoints._read(tmp_path / name)[0] for name in ("whole", "c"))
+    assert first.keys() == last.keys() and all(torch.equal(first[name], last[name]) for name in first)
+
+
+def test_items_are_known_by_their_shapes_too():
+    shapes = [TensorDataset(torch.zeros(4, *shape)) for shape in ((2, 3), (3, 2), (6,))]
+    shapes += [TensorDataset(torch.zeros(4, 3, dtype=torch.double))]
+    assert len({checkpoints.data_digest(data) for data in shapes}) == 4
+
+
 def relabelled(i):
     data = toy()
     data.tensors[1][i] = 1 - data.tensors[1][i]
@@ -159,16 +201,11 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path, name, data):
 class Files(Dataset):
     """Items that are read from files."""
 
-    def __init__(self, folder, sizes, items=False):
-        folder.mkdir()
-        files = [folder / f"{i}.bin" for i in range(len(sizes))]
-        for file, size in zip(files, sizes, strict=True):
+    def __init__(self, folder, sizes):
+        folder.mkdir(parents=True)
+        self.data, self.files = toy(len(sizes)), [folder / f"{i}.bin" for i in range(len(sizes))]
+        for file, size in zip(self.files, sizes, strict=True):
             file.write_bytes(bytes(size))
-        self.data = toy(len(sizes))
-        if items:
-            self.items = [(str(file), 0) for file in files]
-        else:
-            self.files = files
 
     def __len__(self):
         return len(self.data)
@@ -177,14 +214,11 @@ class Files(Dataset):
         return self.data[index]
 
 
-@pytest.mark.parametrize("items", [False, True], ids=["files", "items"])
-def test_files_are_known_by_their_names_and_sizes_wherever_they_lie(tmp_path, items):
-    for folder in ("a", "b", "c"):
-        (tmp_path / folder).mkdir()
+def test_files_are_known_by_their_names_and_sizes_wherever_they_lie(tmp_path):
     sizes = list(range(20, 32))
-    first = Files(tmp_path / "a" / "clips", sizes, items)
-    moved = Files(tmp_path / "b" / "clips", sizes, items)
-    other = Files(tmp_path / "c" / "clips", [*sizes[:5], 99, *sizes[6:]], items)
+    first = Files(tmp_path / "a" / "clips", sizes)
+    moved = Files(tmp_path / "b" / "clips", sizes)
+    other = Files(tmp_path / "c" / "clips", [*sizes[:5], 99, *sizes[6:]])
     kept(tmp_path / "k", train=first)
     kept(tmp_path / "k", train=moved)
     with pytest.raises(ValueError, match="run with train 12 items [^;]*, not train 12 items "):
@@ -196,7 +230,6 @@ def test_files_are_known_by_their_names_and_sizes_wherever_they_lie(tmp_path, it
 
 def test_files_that_are_not_one_for_each_item_are_not_used():
     data = toy(3)
-    data.items = {}.items
     assert checkpoints.files_of(data) is None
     data.files = ["a", "b"]
     assert checkpoints.files_of(data) is None

@@ -16,7 +16,7 @@ from torch.testing import assert_close
 HERE = Path(__file__).resolve().parent
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="process groups are killed the POSIX way"),
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(800),
 ]
 
 
@@ -27,7 +27,7 @@ def free_port() -> int:
 
 
 def launch(folder: Path) -> None:
-    """Run the cases in two processes; kill all of them if they take longer than three minutes."""
+    """Run the cases in two processes; kill all of them if they take longer than ten minutes."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
     command += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
     command += ["--main_process_ip=127.0.0.1", f"--main_process_port={free_port()}"]
@@ -42,7 +42,7 @@ def launch(folder: Path) -> None:
         start_new_session=True,
     )
     try:
-        said, _ = run.communicate(timeout=180)
+        said, _ = run.communicate(timeout=600)
     except subprocess.TimeoutExpired:
         os.killpg(run.pid, signal.SIGKILL)
         said, _ = run.communicate()
@@ -86,6 +86,9 @@ def test_a_loss_on_gathered_rows_has_the_gradient_of_one_process(two):
 
 def test_fit_ends_with_the_weights_losses_and_scores_of_one_process(two):
     one = distributed_fit.equal_to_one()
+    assert [name for name, found in one.items() if "error" in found] == [
+        "not finite"
+    ]  # the others were trained
     moved = distributed_fit.Small().state_dict()["body.0.weight"]
     assert (one["single precision"]["weights"]["body.0.weight"] - moved).abs().max() > 1e-2
     for rank in (0, 1):

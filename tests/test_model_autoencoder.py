@@ -54,7 +54,9 @@ def test_code_vector_sees_the_steps_that_the_tcn_reaches():
     x = torch.rand(1, 40, 3, 4, 4).requires_grad_()
     model = small()
     for name, parameter in model.encoder.named_parameters():
-        nn.init.constant_(parameter, 0.1 if name.endswith("weight") else 5.0)  # no path hidden by a ReLU that is off
+        nn.init.constant_(
+            parameter, 0.1 if name.endswith("weight") else 5.0
+        )  # no path hidden by a ReLU that is off
     assert model.encoder.receptive_field == 7
     seen = reached(model.encode(x)[:, -1], x)
     assert (min(seen), max(seen), len(seen)) == (40 - 8 - 6 * 2, 39, 8 + 6 * 2)
@@ -74,7 +76,9 @@ def test_a_longer_clip_starts_with_the_same_code_and_the_same_frames():
     assert_close(model.reconstruct(x[:, :8]), model.reconstruct(x)[:, :8])
 
 
-@pytest.mark.parametrize("options", [{}, {"group": 4, "hop": 4, "depth": 1}, {"hop": 1, "kernel": 3, "components": (9, 9)}])
+@pytest.mark.parametrize(
+    "options", [{}, {"group": 4, "hop": 4, "depth": 1}, {"hop": 1, "kernel": 3, "components": (9, 9)}]
+)
 def test_a_stream_gives_the_codes_of_the_clip_and_forgets_what_it_needs_no_more(options):
     model, x, state, codes, sizes = small(**options), clips(2, 32), None, {}, set()
     for t, frame in enumerate(x.unbind(1)):
@@ -84,7 +88,9 @@ def test_a_stream_gives_the_codes_of_the_clip_and_forgets_what_it_needs_no_more(
         sizes.add(state.frames.shape[1] * 1000 + state.steps.shape[1])
     assert list(codes) == list(range(model.group - 1, 32, model.group))
     assert_close(torch.stack(list(codes.values()), 1), model.encode(x))
-    assert max(size // 1000 for size in sizes) < model.hop and max(size % 1000 for size in sizes) < model.steps
+    assert (
+        max(size // 1000 for size in sizes) < model.hop and max(size % 1000 for size in sizes) < model.steps
+    )
 
 
 def test_at_the_start_it_is_principal_component_analysis():

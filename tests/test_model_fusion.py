@@ -75,7 +75,7 @@ def test_logits_are_a_linear_map_of_the_embedding():
 
 
 def test_default_size():
-    assert sum(p.numel() for p in SoraFusion(12).parameters()) == 186_188  # as chapter 13 prints
+    assert sum(p.numel() for p in SoraFusion(12).parameters()) == 186_188
 
 
 def test_every_parameter_learns():

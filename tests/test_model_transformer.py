@@ -103,9 +103,7 @@ def trace(model, x):
     seen = {}
     for name in ("frames", "tubelets", "token", "encoder", "decoder"):
         part = model.get_submodule(name)
-        part.register_forward_hook(
-            lambda m, i, out, name=name: seen.update({name: tuple(out.shape)})
-        )
+        part.register_forward_hook(lambda m, i, out, name=name: seen.update({name: tuple(out.shape)}))
     model(x)
     return seen
 

@@ -2,10 +2,6 @@
 
 import copy
 import inspect
-import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -83,12 +79,24 @@ def test_another_frame_network_and_cached_features_fit(name):
 
 BAD = {
     "rank": (lambda x: x[0], r"got a tensor of shape \(8, 3, \d+, \d+\); it expects .*\(batch, time, 3"),
-    "channels": (lambda x: x[:, :, :1], r"got a tensor of shape \(3, 8, 1, .*; it expects .*\(batch, time, 3"),
-    "channels last": (lambda x: x.movedim(2, -1), r"got a tensor of shape .*, 3\); it expects .*\(batch, time, 3"),
+    "channels": (
+        lambda x: x[:, :, :1],
+        r"got a tensor of shape \(3, 8, 1, .*; it expects .*\(batch, time, 3",
+    ),
+    "channels last": (
+        lambda x: x.movedim(2, -1),
+        r"got a tensor of shape .*, 3\); it expects .*\(batch, time, 3",
+    ),
     "no clip": (lambda x: x[:0], "got an empty tensor of shape"),
     "no frame": (lambda x: x[:, :0], "got an empty tensor of shape"),
-    "uint8": (lambda x: x.mul(255).to(torch.uint8), "got torch.uint8 and has weights in torch.float32; transforms"),
-    "float64": (lambda x: x.double(), r"got torch.float64 and has weights in torch.float32; convert .*\.to\("),
+    "uint8": (
+        lambda x: x.mul(255).to(torch.uint8),
+        "got torch.uint8 and has weights in torch.float32; transforms",
+    ),
+    "float64": (
+        lambda x: x.double(),
+        r"got torch.float64 and has weights in torch.float32; convert .*\.to\(",
+    ),
     "float16": (lambda x: x.half(), "got torch.float16 and has weights in torch.float32"),
 }
 
@@ -158,7 +166,10 @@ def test_every_parameter_learns_from_the_labels(name):
         nn.init.normal_(model.to_code.weight)  # silent at the start
     model(clips(name)).square().sum().backward()
     idle = {n.split(".")[0] for n, p in model.named_parameters() if p.grad is None or not p.grad.any()}
-    expected = {"SoraContrastive": {"projection"}, "SoraAutoencoder": {"decoder", "from_code", "linear", "out"}}
+    expected = {
+        "SoraContrastive": {"projection"},
+        "SoraAutoencoder": {"decoder", "from_code", "linear", "out"},
+    }
     assert idle == expected.get(name, set())
 
 
@@ -168,24 +179,3 @@ def test_shapes_are_known_without_numbers(name):
     with torch.device("meta"):
         model = make(name).eval()
         assert model(torch.rand(*clips(name).shape)).shape == (3, 7)
-
-
-# Export and compilation: one process for all, without the runtime checks of annotations.
-
-
-@pytest.fixture(scope="module")
-def compiled():
-    here = Path(__file__).resolve().parent
-    done = subprocess.run(
-        [sys.executable, str(here / "compile_models.py")], capture_output=True, text=True, check=False, cwd=here.parent
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-@pytest.mark.parametrize("how", ["exported", "compiled"])
-def test_export_with_a_dynamic_batch_and_fullgraph_compilation(compiled, how):
-    """The largest difference between a model and its graph, on a batch of another size for exported ones."""
-    gaps = {name: gap[how] for name, gap in compiled.items()}
-    assert {name.split()[0] for name in gaps} == set(models.__all__)
-    assert max(gaps.values()) < 1e-4, gaps

@@ -21,7 +21,9 @@ def test_tubelets_are_the_blocks_by_loop():
         for h in range(2):
             for w in range(2):
                 part = x[:, 2 * t : 2 * t + 2, :, 3 * h : 3 * h + 3, 4 * w : 4 * w + 4]
-                assert torch.equal(blocks[:, t, h, w], part.transpose(1, 2).flatten(1))  # (C, T, H, W) in a block
+                assert torch.equal(
+                    blocks[:, t, h, w], part.transpose(1, 2).flatten(1)
+                )  # (C, T, H, W) in a block
 
 
 @pytest.mark.parametrize("size", [(1, 2, 2), (2, 2, 4), (4, 8, 8)])
@@ -48,7 +50,8 @@ def test_each_token_sees_its_own_tubelet_only():
 
 
 @pytest.mark.parametrize(
-    ("size", "shape"), [((3, 2, 2), (1, 4, 3, 4, 4)), ((2, 3, 2), (1, 4, 3, 4, 4)), ((2, 2, 3), (1, 4, 3, 4, 4))]
+    ("size", "shape"),
+    [((3, 2, 2), (1, 4, 3, 4, 4)), ((2, 3, 2), (1, 4, 3, 4, 4)), ((2, 2, 3), (1, 4, 3, 4, 4))],
 )
 def test_tubelets_that_do_not_fit_are_refused(size, shape):
     with pytest.raises(ValueError, match=r"do not fill 4 frames of 4 × 4 cells: sample a multiple of"):

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
+from pybtex.database import BibliographyDataError, parse_string
+from pybtex.scanner import PybtexSyntaxError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -246,7 +248,7 @@ def test_every_make_target_that_is_named_exists():
     files = [path for path in tracked() if "vendor" not in path.parts and path != Path(__file__)]
     found = {str(path.relative_to(ROOT)): made(path) for path in files}
     assert {name: wrong for name, targets in found.items() if (wrong := targets - TARGETS)} == {}
-    assert {"book", "test", "lab", "designs", "help"} <= found["README.md"]
+    assert {"book", "test", "lab", "help"} <= found["README.md"]
     assert {"refresh", "sync", "mutate"} <= found["CONTRIBUTING.md"] and found["scripts/build_book.py"] == {
         "refresh"
     }
@@ -265,3 +267,13 @@ def test_a_target_that_does_not_exist_is_found(tmp_path):
         {"bread", "cake"},
         {"pie"},
     ]
+
+
+def test_the_references_can_be_read_and_none_comes_twice():
+    text = (ROOT / "book" / "references.bib").read_text()
+    entries = parse_string(text, "bibtex").entries  # raises where a brace is missing or a key comes twice
+    assert len(entries) == len(re.findall(r"^@", text, re.M)) > 50
+    with pytest.raises(BibliographyDataError):
+        parse_string("@misc{a, title = {A}}\n@misc{a, title = {B}}", "bibtex")
+    with pytest.raises(PybtexSyntaxError):
+        parse_string("@misc{a, title = {A}\n@misc{b, title = {B}}", "bibtex")

@@ -120,7 +120,7 @@ def test_thumbnails_average():
     assert small[1, 2, 17].item() == pytest.approx(clips[1, 2, 0, 2:4, 2:4].mean().item(), abs=1e-6)
 
 
-def test_neighbours_do_not_see_a_still_background():
+def test_neighbors_do_not_see_a_still_background():
     train, val, test = (_clock(n, seed) for n, seed in ((300, 0), (10, 1), (100, 2)))
     behind = 3 * torch.rand(2, 1, 1, 16, 16, generator=torch.Generator().manual_seed(9))
     train = train[0] + behind[train[1]], train[1]  # the background names the class in training ...

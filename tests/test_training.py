@@ -5,11 +5,13 @@ import multiprocessing
 import os
 import random
 import signal
-from types import SimpleNamespace
+import warnings
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+from accelerate import PartialState
 from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
@@ -180,6 +182,23 @@ def test_the_clips_are_not_blamed_for_half_precision():
         )
 
 
+def test_half_precision_in_three_dimensions_on_a_cpu_is_warned_of():
+    class Volumes(nn.Sequential):
+        def forward(self, clips):
+            return super().forward(clips.transpose(1, 2))
+
+    net = Volumes(nn.Conv3d(3, 2, 1), nn.Flatten(), nn.Linear(2 * 2 * 4 * 4, 2))
+    data = TensorDataset(torch.rand(4, 2, 3, 4, 4), torch.tensor([0, 1, 0, 1]))
+    with pytest.warns(
+        UserWarning, match='Conv3d in bf16 can give NaN or wrong gradients .* use precision="no"'
+    ):
+        training.fit(net, data, epochs=1, precision="bf16", progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        training.fit(net, data, epochs=1, progress=False)
+        training.fit(model(), toy(), epochs=1, precision="bf16", progress=False)
+
+
 def test_an_empty_data_set_is_refused():
     empty = TensorDataset(torch.zeros(0, 6))
     with pytest.raises(ValueError, match="empty training set; check"):
@@ -289,7 +308,10 @@ def test_before_epoch_may_put_a_part_in_evaluation_mode_but_not_the_whole_by_mis
 
 def test_processes_part_every_batch_and_count_by_their_share():
     data, chunks = TensorDataset(torch.arange(9)), [[3, 1, 4, 0], [5, 2, 6, 7, 8], [8, 0], [7]]
-    worlds = [SimpleNamespace(process_index=r, num_processes=3, device=torch.device("cpu")) for r in range(3)]
+    worlds = [
+        Mock(spec=PartialState, process_index=r, num_processes=3, device=torch.device("cpu"))
+        for r in range(3)
+    ]
     parts = [list(processes.loader(data, chunks, 0, world)) for world in worlds]
     for chunk, *seen in zip(chunks, *parts, strict=True):
         assert all(whole == chunk for whole, _, _ in seen)
@@ -311,8 +333,12 @@ def test_every_process_draws_its_own_numbers_but_the_same_order(monkeypatch):
 
     data = TensorDataset(toy().tensors[0], torch.arange(96))
     for rank in (0, 1):
-        world = SimpleNamespace(
-            process_index=rank, num_processes=1, device=torch.device("cpu"), is_main_process=True
+        world = Mock(
+            spec=PartialState,
+            process_index=rank,
+            num_processes=1,
+            device=torch.device("cpu"),
+            is_main_process=True,
         )
         monkeypatch.setattr(processes, "join", lambda world=world: world)
         seen[rank] = []
@@ -359,40 +385,3 @@ def test_each_epoch_of_each_seed_draws_its_own_numbers():
         assert drawn == [np.random.RandomState(first).rand(), random.Random(first).random()]
     order = torch.randperm(6, generator=torch.Generator().manual_seed(3 * 1_000_003 + 1)).tolist()
     assert training.batches(6, 3, seed=3, epoch=1) == [order[:3], order[3:]]
-
-
-@pytest.mark.parametrize(("n", "size", "count"), [(10, 4, 2), (8, 4, 2), (3, 4, 1)])
-def test_batches_cover_without_repeats_and_drop_only_an_incomplete_end(n, size, count):
-    chunks = training.batches(n, size, seed=1, epoch=2)
-    flat = [i for chunk in chunks for i in chunk]
-    assert len(chunks) == count and len(set(flat)) == len(flat) and set(flat) <= set(range(n))
-    assert chunks == training.batches(n, size, seed=1, epoch=2) != training.batches(n, size, seed=1, epoch=3)
-
-
-def test_learning_rate_rises_to_the_peak_then_falls_to_zero():
-    rates = [training.learning_rate(s, 100, peak=0.5) for s in range(101)]
-    assert max(rates) == pytest.approx(0.5) and rates.index(max(rates)) == 19
-    assert rates[:20] == sorted(rates[:20]) and rates[20:] == sorted(rates[20:], reverse=True)
-    assert rates[100] == pytest.approx(0, abs=1e-12) and rates[60] == pytest.approx(0.25)
-
-
-def test_predict_is_evaluation_mode_keeps_order_and_restores_the_mode():
-    net = model().train()
-    net[1].eval()
-    x = toy(50).tensors[0]
-    whole = training.predict(net, x, batch_size=7)
-    assert [part.training for part in net] == [True, False, True, True, True] and net.training
-    torch.testing.assert_close(whole, net.eval()(x))
-    torch.testing.assert_close(training.predict(net, toy(50), batch_size=50), whole)
-
-
-def test_only_matrices_decay():
-    groups = training._decay_groups(model(), 0.1)
-    assert {p.ndim for p in groups[0]["params"]} == {2} and groups[0]["weight_decay"] == 0.1
-    assert {p.ndim for p in groups[1]["params"]} == {1} and groups[1]["weight_decay"] == 0.0
-
-
-def test_parameters_counts_what_trains():
-    net = nn.Linear(3, 4)
-    net.bias.requires_grad_(False)
-    assert training.parameters(net) == 12

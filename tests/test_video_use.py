@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 from video_files import frames_of, make, sequential
 
-from sora_nb.video import VideoReader, VideoReadError, packets, probe, read_audio, read_video, write_video
+from sora_nb.video import (
+    VideoReader,
+    VideoReadError,
+    index,
+    packets,
+    probe,
+    read_audio,
+    read_video,
+    write_video,
+)
 
 # ------------------------------------------------------------------------------------------ memory and processes
 
@@ -41,11 +50,13 @@ def test_thousands_of_opens_do_not_grow(tmp_path, decoder, opens):
 
 
 def test_the_index_cache_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(packets, "KEEP_INDICES", 3)
     packets._indices.clear()
     for i in range(5):
         probe(write_video(tmp_path / f"{i}.mp4", frames_of(2, 32, 32)))
-    assert len(packets._indices) == 3
+    assert len(packets._indices) == 5
+    monkeypatch.setattr(index, "KEEP_INDICES", packets._indices.size * 3 // 5)  # bytes, not files
+    probe(write_video(tmp_path / "6.mp4", frames_of(2, 32, 32)))
+    assert len(packets._indices) == 3 and packets._indices.size <= index.KEEP_INDICES
 
 
 class Clips:

@@ -53,7 +53,9 @@ def test_a_shift_moves_by_at_most_its_share_and_a_zoom_of_nothing_changes_nothin
     x = torch.rand(4, 2, 3, 8, 8)
     assert_close(shift_and_zoom(x, shift=0, zoom=0), x)
     ramp = torch.linspace(-7 / 8, 7 / 8, 8).expand(200, 1, 3, 8, 8)  # value = place, in halves of the side
-    moved = shift_and_zoom(ramp, shift=0.25, zoom=0)[..., 3:5].mean((1, 2, 3, 4))  # inside, where nothing reflects
+    moved = shift_and_zoom(ramp, shift=0.25, zoom=0)[..., 3:5].mean(
+        (1, 2, 3, 4)
+    )  # inside, where nothing reflects
     assert 0.2 < moved.max() <= 0.25 and -0.25 <= moved.min() < -0.2
     scaled = shift_and_zoom(ramp, shift=0, zoom=0.2)[..., 3:5].mean((1, 2, 3)).diff(dim=1) / 0.25
     assert 1.15 < scaled.max() <= 1.2 + 1e-6 and 0.8 - 1e-6 <= scaled.min() < 0.85

@@ -338,7 +338,7 @@ def scenery(params: dict, frames: int, size: int) -> Float[np.ndarray, "time siz
 
 def paint(
     canvas: Float[np.ndarray, "time size size 3"],
-    opacity: Float[np.ndarray, "time size size"],
+    opacity: Float[np.ndarray, "#time size size"],  # one frame will do for what stands still
     color: list[float],
 ) -> Float[np.ndarray, "time size size 3"]:
     """Lay one colour over the canvas, as opaque as given at each pixel."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from sora_nb.evaluation.scores import pair_scores
 
 Clips = Float[Tensor, "n time channels height width"]
-Split = tuple[Clips, Int[Tensor, " n"]]
+Split = tuple[Float[Tensor, "_ time channels height width"], Int[Tensor, "_"]]
 
 SIDE = 16  # pixels of a thumbnail
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # of the penalty, in units of a clip's mean squared length
@@ -65,10 +65,10 @@ def linear_scores(
     val_labels: Int[Tensor, " v"],
     test: Float[Tensor, "m dim"],
 ) -> Float[Tensor, "m classes"]:
-    """Ridge regression in two steps: which pair, then, among the clips of each pair, which way. Derived in chapter 03.
+    """Ridge regression in two steps: which pair, then, among the clips of each pair, which way.
 
-    The second step is fitted with the pair known, so ``within`` is as strong as a linear model on these features can make
-    it; it is scaled down so that it never changes the pair.
+    The second step is fitted with the pair known, so ``within`` is as strong as a linear model on these
+    features can make it; it is scaled down so that it never changes the pair. Derived in chapter 03.
     """
     pairs = int(labels.max()) // 2 + 1
     which = [F.one_hot(y // 2, pairs).to(train) for y in (labels, val_labels)]
@@ -84,9 +84,10 @@ def linear_scores(
 def nearest_scores(
     train: Float[Tensor, "n dim"], labels: Int[Tensor, " n"], test: Float[Tensor, "m dim"]
 ) -> Float[Tensor, "m classes"]:
-    """Minus the distance to the nearest training vector of each class. Derived in chapter 03.
+    """Minus the distance to the nearest training vector of each class.
 
-    The largest score is the nearest neighbour's class. For cosine instead of distance give vectors of length 1.
+    The largest score is the nearest neighbour's class. For cosine instead of distance give vectors of length
+    1. Derived in chapter 03.
     """
     distance = torch.cdist(test, train)  # (m, n)
     classes = range(int(labels.max()) + 1)

@@ -27,7 +27,9 @@ def check_clips(module: nn.Module, clips: Tensor, channels: int = 3) -> None:
     else:
         channels = getattr(frames, "in_channels", channels)
         fits = clips.ndim == 5 and clips.shape[2] == channels
-        wanted = f"clips (batch, time, {channels}, height, width), as transforms.to_clip makes them from frames"
+        wanted = (
+            f"clips (batch, time, {channels}, height, width), as transforms.to_clip makes them from frames"
+        )
     if not fits:
         raise ValueError(f"{name} got a tensor of shape {tuple(clips.shape)}; it expects {wanted}.")
     if 0 in clips.shape:

@@ -1,15 +1,13 @@
 """Recurrence over time: GRU and LSTM cells, a residual GRU stack, and pooling over time. Derived in chapter 08."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Weights = tuple[
-    Tensor, Tensor, Tensor, Tensor
-]  # input, hidden, input bias, hidden bias: the order of nn.GRU.all_weights
+Weights = Sequence[Tensor]  # input, hidden, input bias, hidden bias: the order of nn.GRU.all_weights
 
 
 def gru_cell(

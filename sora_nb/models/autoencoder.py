@@ -77,7 +77,8 @@ class SoraAutoencoder(nn.Module):
         self.from_code = nn.Linear(code, self.steps * dim)
         self.decoder = TCN(dim, dim, depth, kernel)
         self.out = nn.Linear(dim, by_step)
-        self.linear = nn.Linear(code, self.steps * by_step)  # the way back from the linear code; it is trained
+        # The way back from the linear code; it is trained.
+        self.linear = nn.Linear(code, self.steps * by_step)
         self.head = nn.Linear(code, classes)
         self._start()
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sora_nb.layers.door import Clips, ClipsOrFeatures, centered, check_clips
+from sora_nb.layers.door import ClipsOrFeatures, centered, check_clips
 from sora_nb.layers.frames import FrameGrid
 from sora_nb.layers.patches import Size, TubeletEmbedding
 from sora_nb.layers.position import LearnedPosition, rotary_angles_3d, sinusoidal_3d

@@ -82,9 +82,8 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, counts: list[int]) -> Tensor:
         ctx.counts = counts
-        padded = torch.cat(
-            [x, x.new_zeros(max(counts) - len(x), *x.shape[1:])]
-        )  # all_gather takes equal shapes
+        missing = max(counts) - len(x)
+        padded = torch.cat([x, x.new_zeros(missing, *x.shape[1:])])  # all_gather takes equal shapes
         parts = [torch.empty_like(padded) for _ in counts]
         dist.all_gather(parts, padded.contiguous())
         return torch.cat([part[:count] for part, count in zip(parts, counts)])
@@ -152,7 +151,11 @@ def contrast_step(
 
 
 def picked(first: Float[Tensor, "n dim"], second: Float[Tensor, "n dim"]) -> Float[Tensor, ""]:
-    """How often a clip's partner is the nearest of all second views by cosine; chance is 1/n. Derived in chapter 11."""
+    """How often a clip's partner is the nearest of all second views by cosine; chance is 1/n. Derived in chapter 11.
+
+    Under several processes n are the clips of all of them.
+    """
+    first, second = gather_with_gradient(first), gather_with_gradient(second)
     nearest = (F.normalize(first, dim=1) @ F.normalize(second, dim=1).T).argmax(1)
     return (nearest == torch.arange(first.shape[0], device=first.device)).float().mean()
 

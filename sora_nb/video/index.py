@@ -224,7 +224,7 @@ class Lesson:
         """The index of the stream; where stamps are none or do not rise, frames are ``1 / rate`` apart."""
         before, ranked = self._before, self._shown
         if before.sure and ranked == list(before.shown):
-            return replace(before, taught=True)
+            return replace(before, taught=True)  # the stamps of its container hold
         stamps, unit, last = self._stamps, before.unit, self._clock.step
         if raw or stamps[0] == NEVER or any(b <= a for a, b in pairwise(stamps)):
             stamps, unit, last = range(len(stamps)), 1 / rate, 1

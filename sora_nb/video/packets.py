@@ -18,7 +18,7 @@ from pathlib import Path
 import av
 
 from sora_nb.video.errors import FAILURES, RECODE, MisledError, VideoReadError, damaged, regular
-from sora_nb.video.index import NEVER, Index, Indices, Lesson, predict
+from sora_nb.video.index import NEVER, WHOLE, Index, Indices, Lesson, predict
 
 STRICT = {"err_detect": "explode+crccheck+buffer+bitstream"}  # report damage instead of concealing it
 STUFFED = {"mpeg1video", "mpeg2video"}  # to these, "bitstream" would call zeros before a start code damage
@@ -114,13 +114,9 @@ class PacketFile:
             raise VideoReadError(self.path, "its video track is empty", RECODE)
         index = predict(packets, self.codec, self._stream.time_base)
         index.sure &= not self.raw
-        index.plain &= len(self._container.streams.video) == 1 and (
-            not promised or promised >= len(everything)
-        )
+        index.plain &= len(self._container.streams.video) == 1 and not 0 < promised < len(everything)
         if sum(packet.size for packet in packets) <= KEEP_BYTES:
             self._packets = packets
-        for number, packet in enumerate(packets):
-            packet.pts = number  # which the decoder hands on to the frame
         return index
 
     def _demux(self) -> Iterator[av.Packet]:
@@ -152,9 +148,12 @@ class PacketFile:
     @property
     def stream(self) -> av.VideoStream:
         """The video track, as long as the file is open."""
+        self._see_open()
+        return self._stream
+
+    def _see_open(self) -> None:
         if self._stream is None:
             raise VideoReadError(self.path, "its reader is closed", "open it again")
-        return self._stream
 
     @property
     def codec(self) -> str:
@@ -187,9 +186,18 @@ class PacketFile:
             VideoReadError: If the decoder reports damage or leaves out a frame.
         """
         before, lesson = self.index, Lesson(self.index, self.codec)
-        for frame in self._decode(0):
-            lesson.learn(frame)
-        self._place = NOWHERE
+        packets = self._start(0, True)
+        try:
+            for packet in chain(packets, [None]):
+                for frame in self.stream.codec_context.decode(packet):
+                    if frame.is_corrupt or not lesson:
+                        self._check(frame)
+                    if frame.pts is None:
+                        raise VideoReadError(self.path, "its frames cannot be told apart", RECODE)
+                    lesson.learn(frame)
+        except BaseException:
+            self._packets = None  # some of them now have another number
+            raise
         if not lesson:
             raise VideoReadError(self.path, "none of its packets is shown", RECODE)
         if missing := lesson.missing():
@@ -217,78 +225,78 @@ class PacketFile:
         for first, last, places in groups:
             ahead = self._place <= places[0] and first <= self._fed and not self._cut
             if not ahead or self._process != os.getpid():
-                self._run = self._follow(self._decode(first), first)
+                self._run = self._decode(self._start(first, self.index.taught), first)
             self._limit = last if final or places is not groups[-1][2] else NOWHERE
             for place in places:
-                yield place, self._reach(place)
+                for at, frame in self._run:
+                    if at == place:
+                        yield place, frame
+                        break
+                else:
+                    reason = f"frame {place} of {len(self.index.shown)} does not decode"
+                    raise MisledError(self.path, reason, RECODE)
 
-    def _reach(self, wanted: int) -> av.VideoFrame:
-        for place, frame in self._run:
-            if place == wanted:
-                return frame
-        raise MisledError(self.path, f"frame {wanted} of {len(self.index.shown)} does not decode", RECODE)
-
-    def _follow(self, frames: Iterator[av.VideoFrame], first: int) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Give each frame that comes out of the decoder its place, and see that the index has it there."""
-        shown = self.index.shown
-        self._place = place = self.index.start(first)
-        for frame in frames:
-            self._place = NOWHERE  # in case of an error
-            packet = frame.pts
-            if self._cut:  # drained before its end, the decoder leaves frames out
-                place = next((i for i in range(place, len(shown)) if shown[i] == packet), NOWHERE)
-            if place >= len(shown) or shown[place] != packet:
-                raise MisledError(self.path, "its frames and time stamps disagree", RECODE)
-            if packet == first and not frame.key_frame:
-                raise MisledError(self.path, "a key frame is none", RECODE)
-            self._place = place = place + 1
-            yield place - 1, frame
-        self._place = NOWHERE
-
-    def _decode(self, first: int) -> Iterator[av.VideoFrame]:
-        """Reset the decoder, and feed it from this packet on to the limit or the end."""
-        self._limit, self._cut, self._fed = NOWHERE, False, first
-        packets, decode = self._read(first), self.stream.codec_context.decode
+    def _start(self, first: int, number: bool) -> Iterator[av.Packet]:
+        """Reset the decoder; give the packets from this one on, numbered if need be, from memory or from the file."""
+        self._see_open()
+        if self._process != os.getpid():
+            self._connect()
+        packets = self._land(first) if self._packets is None else islice(self._packets, first, None)
+        if number:
+            packets = self._number(packets, first)
         if self._used:
             self.stream.codec_context.flush_buffers()
-        self._used = True
+        self._used, self._cut, self._fed, self._limit, self._place = True, False, first, NOWHERE, NOWHERE
+        return packets
+
+    def _decode(self, packets: Iterator[av.Packet], first: int) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Feed the decoder to the limit or the end, drain it, and give each frame that comes out its place."""
+        index, place, decode = self.index, self.index.start(first), self.stream.codec_context.decode
+        labels = index.shown if index.taught else index.stamps  # the packets' numbers, or their own stamps
+        entry = first if index.taught else index.pts[first]
         for packet in chain(packets, [None]):
-            self._cut = self._fed > self._limit
-            for frame in decode(None if self._cut else packet):
-                if frame.is_corrupt:
-                    raise MisledError(self.path, "the decoder reports a damaged frame", RECODE)
-                if frame.pts is None:
-                    raise VideoReadError(self.path, "its frames cannot be told apart", RECODE)
-                yield frame
-            if self._cut:
+            if packet is not None and not packet.size:  # nothing to decode: the picture before stays
+                continue
+            self._cut = cut = self._fed > self._limit
+            for frame in decode(None if cut else packet):
+                label = frame.pts
+                if label == entry or frame.is_corrupt:
+                    self._check(frame)
+                if cut:  # drained before its end, the decoder leaves frames out
+                    place = next((i for i in range(place, len(labels)) if labels[i] == label), NOWHERE)
+                if place >= len(labels) or labels[place] != label:
+                    raise MisledError(self.path, "its frames and time stamps disagree", RECODE)
+                self._place = place = place + 1
+                yield place - 1, frame
+                self._place = NOWHERE  # until the next one is there: after an error, there is no going on
+            if cut:
                 return
             self._fed += 1
 
-    def _read(self, first: int) -> Iterator[av.Packet]:
-        """Packets from this number on, from memory or from the file."""
-        if self._process != os.getpid():
-            self._connect()
-        if self._packets is not None:
-            return islice(self._packets, first, None)
-        return self._number(self._land(first), first)
+    def _check(self, frame: av.VideoFrame) -> None:
+        """Refuse a damaged frame, and a first frame that is no key frame."""
+        if frame.is_corrupt:
+            raise MisledError(self.path, "the decoder reports a damaged frame", RECODE)
+        if not frame.key_frame and self.codec in WHOLE:  # decoders start anywhere, from a gray picture
+            raise MisledError(self.path, "it does not start with a key frame", RECODE)
 
     def _number(self, packets: Iterator[av.Packet], first: int) -> Iterator[av.Packet]:
-        """Check that packets from the file are those that the index knows, and number them."""
-        pts = self.index.pts
+        """Replace the packets' time stamps by their numbers, which the decoder hands on to the frames."""
+        known = self.index.pts if self._packets is None else None
         for packet in packets:
-            if not packet.size:
-                continue
-            stamp = packet.pts
-            if first >= len(pts) or pts[first] != (NEVER if stamp is None else stamp):
-                raise VideoReadError(self.path, "it has changed since it was opened", "open it again")
-            packet.pts = first
-            first += 1
-            yield packet
+            if packet.size:
+                stamp = NEVER if packet.pts is None else packet.pts
+                if known and stamp != (known[first] if first < len(known) else None):
+                    raise VideoReadError(self.path, "it has changed since it was opened", "open it again")
+                packet.pts = first
+                first += 1
+                yield packet
 
     def _land(self, first: int) -> Iterator[av.Packet]:
         """Packets of the file from this one on: by a seek if it lands right, else by counting."""
         pts, dts = self.index.pts[first], self.index.dts[first]
-        if first and NEVER not in (pts, dts) and self.container_name in (MP4, MATROSKA):
+        unique = NEVER not in (pts, dts) and self.index.pts.count(pts) == 1
+        if first and unique and self.container_name in (MP4, MATROSKA):
             self._fresh = False
             self._container.seek(dts, stream=self.stream)
             packets = self._demux()
@@ -300,19 +308,17 @@ class PacketFile:
         if not self._fresh:
             self._connect()
         self._fresh = False
-        return (
-            islice((packet for packet in self._demux() if packet.size), first, None)
-            if first
-            else self._demux()
-        )
+        packets = self._demux()
+        return islice((packet for packet in packets if packet.size), first, None) if first else packets
 
     def close(self) -> None:
         """Release the file and the decoder."""
-        if self._container is not None:
-            if self._process == os.getpid():
-                self._container.close()
-            else:
-                abandon((self._container, self._packets, self._stream, self._run))
+        if self._container is None:
+            return
+        if self._process == os.getpid():
+            self._container.close()
+        else:
+            abandon((self._container, self._packets, self._stream, self._run))
         self._container = self._packets = self._stream = self._run = None
         self._place = NOWHERE
 

@@ -64,7 +64,7 @@ def form_of(frame: av.VideoFrame) -> Form | None:
     return None
 
 
-def lay(picture: Picture, form: Form) -> Picture:
+def lay(picture: Picture, form: Form) -> UInt8[np.ndarray, "rows columns 3"]:
     """Show a stored picture as its form says; a view, not a copy."""
     if form.swapped:
         picture = picture.transpose(1, 0, 2)

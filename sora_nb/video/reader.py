@@ -132,7 +132,7 @@ class VideoReader:
         if file.index.look is None:
             try:
                 _, frame = next(file.frames([0]))
-                height, width = self._upright(frame).shape[:2]
+                height, width = self._lay(rgb(frame), frame).shape[:2]
             except FAILURES as error:
                 raise damaged(self.path, error) from error
             file.index.look = (width, height, file.index.forms[frame.rotation])
@@ -235,28 +235,28 @@ class VideoReader:
 
     def _convert(self, wanted: list[int], final: bool) -> Frames:
         """Decode the frames asked for and convert them."""
-        frames = None
+        forms, frames, shape = self._file.index.forms, None, ()
         for filled, (place, frame) in enumerate(self._file.frames(wanted, final)):
-            picture = self._upright(frame)
+            picture = rgb(frame)
+            if forms.get(frame.rotation) is not UPRIGHT:
+                picture = self._lay(picture, frame)
             if frames is None:
-                frames = np.empty((len(wanted), *picture.shape), np.uint8)
-            if picture.shape != frames.shape[1:]:
+                shape = picture.shape
+                frames = np.empty((len(wanted), *shape), np.uint8)
+            if picture.shape != shape:
                 raise VideoReadError(self.path, f"its frame size changes at frame {place}", RECODE)
             frames[filled] = picture
         return frames
 
-    def _upright(self, frame: av.VideoFrame) -> Picture:
-        """The picture that is shown."""
+    def _lay(self, picture: Picture, frame: av.VideoFrame) -> UInt8[np.ndarray, "rows columns 3"]:
+        """Turn a picture as it is shown."""
         forms, turn = self._file.index.forms, frame.rotation
         if turn not in forms:  # looking at the matrix itself costs more than decoding a small frame
             forms[turn] = form_of(frame)
-        picture, form = rgb(frame), forms[turn]
-        if form is UPRIGHT:
-            return picture
-        if form is None:
+        if forms[turn] is None:
             reason = "its display matrix turns the picture by no right angle"
             raise VideoReadError(self.path, reason, RECODE)
-        return lay(picture, form)
+        return lay(picture, forms[turn])
 
     def _vet_for_decord(self) -> None:
         """Decord repeats the last good frame where data are damaged, so the data are decoded strictly once."""
