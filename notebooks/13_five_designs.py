@@ -50,9 +50,10 @@ from sora_nb.objectives import contrast_step, view
 from sora_nb.settings import settings
 from sora_nb.transforms import to_clip
 
+# %% tags=["sizes"]
 sizes = settings(
-    T0=dict(train=2400, passes=8, seeds=3, fresh=5040, disturbed=600),
-    T1=dict(train=24_000, passes=40, seeds=5),
+    T0=dict(train=2400, tuning=3, passes=6, seeds=3, fresh=5040, disturbed=600),
+    T1=dict(train=24_000, tuning=20, passes=40, seeds=5),
 )
 
 # %% tags=["protocol"]

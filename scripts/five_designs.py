@@ -3,7 +3,7 @@
     python scripts/five_designs.py [--jobs 2] [--seeds 3] [--parts level2 level1 ablations]
 
 The protocol is not written here: it is the cells of notebooks/13_five_designs.py that are tagged "protocol", so that the
-page shows what was run. Every finished run is two files under build/five_designs: what validation said of it, and its
+page shows what was run; its numbers of clips and passes are in the cell tagged "sizes". Every finished run is two files under build/five_designs: what validation said of it, and its
 weights. Test clips are drawn in the last step, after every training. Change the protocol, and all runs are made anew;
 after a change of the package that matters to them, delete that folder. Sizes are those of SORA_NB_TIER.
 """
@@ -37,11 +37,13 @@ TUNING_SEED = 100  # none of the seeds that count
 
 def protocol() -> SimpleNamespace:
     """The names that the chapter's protocol cells define."""
-    cells = [c for c in jupytext.read(CHAPTER).cells if "protocol" in c.metadata.get("tags", [])]
+    tagged = {tag: [] for tag in ("protocol", "sizes")}
     names: dict = {"__name__": "protocol"}
-    for cell in cells:
-        exec(compile(cell.source, str(CHAPTER), "exec"), names)
-    source = "\n".join(cell.source for cell in cells)
+    for cell in jupytext.read(CHAPTER).cells:
+        for tag in set(tagged) & set(cell.metadata.get("tags", [])):
+            exec(compile(cell.source, str(CHAPTER), "exec"), names)
+            tagged[tag].append(cell.source)
+    source = "\n".join(tagged["protocol"])
     return SimpleNamespace(**names, digest=hashlib.sha256(source.encode()).hexdigest()[:12])
 
 
@@ -50,7 +52,8 @@ def protocol() -> SimpleNamespace:
 
 def label(run: dict) -> str:
     """File name of a run."""
-    return f"{run['kind']} {run['name']} lr{run['lr']:g} seed{run['seed']}".replace(" ", "_")
+    told = f"{run['kind']} {run['name']} lr{run['lr']:g} {run['passes']} passes seed{run['seed']}"
+    return told.replace(" ", "_")
 
 
 def work(p: SimpleNamespace, data: dict, run: dict) -> tuple[torch.nn.Module, dict]:
@@ -119,7 +122,7 @@ def tune(p, folder: Path, names: dict, jobs: int) -> dict:
     table: dict = {name: {} for name in names}
     wanted = {name: list(RATES) for name in names}
     for _ in range(WIDER + 1):
-        runs = plan(p, "tuning", names, p.sizes.passes // 2, wanted, [TUNING_SEED])
+        runs = plan(p, "tuning", names, p.sizes.tuning, wanted, [TUNING_SEED])
         for run, found in zip(runs, stage(folder, runs, jobs), strict=True):
             table[run["name"]][run["lr"]] = found["validation"]
         wanted = {name: beyond(tried) for name, tried in table.items()}
@@ -204,12 +207,13 @@ def main() -> None:
     p, began = protocol(), time.process_time()
     folder = ROOT / "build" / "five_designs" / f"{tier()}-{p.digest}"
     folder.mkdir(parents=True, exist_ok=True)
-    seeds, half = range(options.seeds or p.sizes.seeds), p.sizes.passes // 2
+    seeds = range(options.seeds or p.sizes.seeds)
     whole = {name: (name, {}) for name in p.CONTESTANTS}
-    numbers: dict = {"protocol": p.digest, "tuning": tune(p, folder, whole, options.jobs)}
+    numbers: dict = {"protocol": p.digest, "sizes": vars(p.sizes)}
+    numbers |= {"tuning": tune(p, folder, whole, options.jobs)}
     numbers["rates"] = rates = {name: best(tried) for name, tried in numbers["tuning"].items()}
     single, finals = {name: [rate] for name, rate in rates.items()}, {}
-    for kind, passes in (("level2", p.sizes.passes), ("level1", half)):
+    for kind, passes in (("level2", p.sizes.passes), ("level1", p.sizes.tuning)):
         runs = plan(p, kind, whole, passes, single, seeds) if kind in options.parts else []
         finals |= {kind: (runs, stage(folder, runs, options.jobs))} if runs else {}
     if "ablations" in options.parts:
