@@ -52,7 +52,7 @@ from sora_nb.transforms import to_clip
 
 # %% tags=["sizes"]
 sizes = settings(
-    T0=dict(train=2400, tuning=3, passes=6, seeds=3, fresh=5040, disturbed=600),
+    T0=dict(train=2400, tuning=6, passes=12, seeds=3, fresh=5040, disturbed=600),
     T1=dict(train=24_000, tuning=20, passes=40, seeds=5),
 )
 
@@ -167,7 +167,7 @@ def train(name, data, seed, lr, passes, contrast=True, **options):
         fit(passes, reconstruct_step)
         return model, read_out(model, data)
     unlabelled = name == "E" or (name == "B" and contrast)
-    first = passes // 2 if unlabelled else passes // 4 if "word" in name else 0
+    first = passes // 2 if unlabelled else max(1, passes // 4) if "word" in name else 0
     if unlabelled:  # half of the passes without labels, as chapters 10 and 11 do it
         fit(
             first,

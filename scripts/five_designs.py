@@ -3,8 +3,8 @@
     python scripts/five_designs.py [--jobs 2] [--seeds 3] [--parts level2 level1 ablations]
 
 The protocol is not written here: it is the cells of notebooks/13_five_designs.py that are tagged "protocol", so that the
-page shows what was run; its numbers of clips and passes are in the cell tagged "sizes". Every finished run is two files under build/five_designs: what validation said of it, and its
-weights. Test clips are drawn in the last step, after every training. Change the protocol, and all runs are made anew;
+page shows what was run; its numbers of clips and passes are in the cell tagged "sizes". Every finished run is two files
+under build/five_designs: what validation said of it, and its weights. Test clips are drawn in the last step, after every training. Change the protocol, and all runs are made anew;
 after a change of the package that matters to them, delete that folder. Sizes are those of SORA_NB_TIER.
 """
 
