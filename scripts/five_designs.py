@@ -4,11 +4,13 @@
 
 The protocol is not written here: it is the cells of notebooks/13_five_designs.py that are tagged "protocol", so that the
 page shows what was run; its numbers of clips and passes are in the cell tagged "sizes". Every finished run is two files
-under build/five_designs: what validation said of it, and its weights. Test clips are drawn in the last step, after every training. Change the protocol, and all runs are made anew;
-after a change of the package that matters to them, delete that folder. Sizes are those of SORA_NB_TIER.
+under build/five_designs: what validation said of it, and its weights. Test clips are drawn in the last step, after every
+training. Change the protocol, and all runs are made anew; after a change of the package that matters to them, delete that
+folder. Sizes are those of SORA_NB_TIER.
 """
 
 import argparse
+import ast
 import hashlib
 import json
 import multiprocessing
@@ -43,8 +45,8 @@ def protocol() -> SimpleNamespace:
         for tag in set(tagged) & set(cell.metadata.get("tags", [])):
             exec(compile(cell.source, str(CHAPTER), "exec"), names)
             tagged[tag].append(cell.source)
-    source = "\n".join(tagged["protocol"])
-    return SimpleNamespace(**names, digest=hashlib.sha256(source.encode()).hexdigest()[:12])
+    code = ast.dump(ast.parse("\n".join(tagged["protocol"])))  # of what runs: not of layout and comments
+    return SimpleNamespace(**names, digest=hashlib.sha256(code.encode()).hexdigest()[:12])
 
 
 # ------------------------------------------------------------------------------------------------ one run
