@@ -291,7 +291,7 @@ def train(name, data, seed, lr, passes, contrast=True, **options):
         fit(passes, reconstruct_step)
         return model, read_out(model, data)
     unlabelled = name == "E" or (name == "B" and contrast)
-    first = passes // 2 if unlabelled else max(1, passes // 4) if "word" in name else 0
+    first = passes // 2 if unlabelled or "word" in name else 0
     if unlabelled:  # half of the passes without labels, as chapters 10 and 11 do it
         fit(
             first,
