@@ -58,8 +58,8 @@ from sora_nb.transforms import to_clip
 
 # %% tags=["sizes"]
 sizes = settings(
-    T0=dict(train=2400, tuning=6, passes=12, seeds=3, fresh=5040, disturbed=600),
-    T1=dict(train=24_000, tuning=20, passes=40, seeds=5),
+    T0=dict(train=2400, tuning=6, passes=12, easy=4, seeds=3, fresh=5040, disturbed=600),
+    T1=dict(train=24_000, tuning=20, passes=40, easy=20, seeds=5),
 )
 
 # %% tags=["hide-input"]
@@ -258,10 +258,8 @@ CONTESTANTS = {
 }
 ABLATIONS = {  # the whole, and what is taken from it; tuned again
     "A, no position": ("A", dict(position="none")),
-    "A, not centred": ("A", dict(center=False)),
     "B, labels only": ("B", dict(contrast=False)),
     "D, no LSTM": ("D", dict(lstm=False)),
-    "D, one branch": ("D", dict(branches=(3,))),
 }
 
 # %% tags=["nbval-check-output"]

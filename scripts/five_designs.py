@@ -156,8 +156,10 @@ def grouped(runs: list[dict], results: list[dict]) -> dict:
 # ------------------------------------------------------------------------------------------------ the last step
 
 
-def scored(p, folder: Path, runs: list[dict], level: int) -> list[dict]:
-    """What the fresh clips say of every finished model; of the first seed also under each condition."""
+def scored(folder: Path, runs: list[dict], kind: str) -> tuple[list[dict], dict]:
+    """What the fresh clips say of every finished model, of the first seed also under each condition; and of the rulers."""
+    torch.set_num_threads(1)
+    p, level = protocol(), int(kind[-1])
     paths, tests = [folder / f"{label(run)}.test.json" for run in runs], None
     for run, path in zip(runs, paths, strict=True):
         if not path.exists():
@@ -168,7 +170,8 @@ def scored(p, folder: Path, runs: list[dict], level: int) -> list[dict]:
             with atomic(path) as temporary:
                 temporary.write_text(json.dumps(found))
             print(label(run), f"{found['overall']:.3f}", flush=True)
-    return [json.loads(path.read_text()) for path in paths]
+    rulers = cached(folder, f"rulers {kind}", lambda: p.rulers(level))
+    return [json.loads(path.read_text()) for path in paths], rulers
 
 
 def costs(p, rounds: int = 9) -> dict:
@@ -204,7 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     parser.add_argument("--seeds", type=int, help="seeds of the table; the tier's unless told")
-    parser.add_argument("--parts", nargs="*", default=["level2", "level1", "ablations"])
+    parser.add_argument("--parts", nargs="+", default=["level2", "level1", "ablations"])
     options = parser.parse_args()
     p, began = protocol(), time.process_time()
     folder = ROOT / "build" / "five_designs" / f"{tier()}-{p.digest}"
@@ -215,16 +218,18 @@ def main() -> None:
     numbers |= {"tuning": tune(p, folder, whole, options.jobs)}
     numbers["rates"] = rates = {name: best(tried) for name, tried in numbers["tuning"].items()}
     single, finals = {name: [rate] for name, rate in rates.items()}, {}
-    for kind, passes in (("level2", p.sizes.passes), ("level1", p.sizes.tuning)):
+    for kind, passes in (("level2", p.sizes.passes), ("level1", p.sizes.easy)):
         runs = plan(p, kind, whole, passes, single, seeds) if kind in options.parts else []
         finals |= {kind: (runs, stage(folder, runs, options.jobs))} if runs else {}
     if "ablations" in options.parts:
         numbers["ablations"] = tune(p, folder, p.ABLATIONS, options.jobs)
     numbers["costs"] = cached(folder, "costs", lambda: costs(p))
-    for kind, (runs, results) in finals.items():  # only now are there test clips
-        tested = scored(p, folder, runs, int(kind[-1]))
+    last = [(folder, runs, kind) for kind, (runs, _) in finals.items()]  # only now are there test clips
+    with multiprocessing.get_context("spawn").Pool(max(1, min(options.jobs, len(last)))) as pool:
+        found = dict(zip(finals, pool.starmap(scored, last), strict=True))
+    for kind, (runs, results) in finals.items():
+        tested, numbers[f"rulers {kind}"] = found[kind]
         numbers[kind] = grouped(runs, [a | b for a, b in zip(results, tested, strict=True)])
-        numbers[f"rulers {kind}"] = cached(folder, f"rulers {kind}", lambda k=kind: p.rulers(int(k[-1])))
     name = "five_designs" if tier() == "T0" else f"five_designs_{tier()}"
     trained = sum(json.loads(path.read_text()).get("cpu_seconds", 0) for path in folder.glob("*_seed*.json"))
     spent = trained + time.process_time() - began
