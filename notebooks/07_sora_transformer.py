@@ -711,7 +711,7 @@ for name, gains in outcomes.items():
 # %%
 ledger.claim(
     "A1",
-    "corrected",
+    "corrected" if abs(within["position after, mean"][0] - 0.5) < 1e-6 else "holds",
     f"Position after attention, tokens of one frame, read by a mean: {within['position after, mean'][0]:.2f} "
     f"within a pair, exactly chance. A decoder that reads after it reaches {sum(after) / len(after):.2f} in "
     f"{updates} updates; position before attention "
