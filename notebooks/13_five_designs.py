@@ -1,12 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -14,7 +9,7 @@
 # %% [markdown]
 # # Five designs, one table
 #
-# **Claim.** @CLAIM@
+# **Claim.** Five articles each say that their design does excellently, and none can be held against another. Give all of them the same clips, the same number of updates and the same tuning, and they separate: D, which sees several frames in its first layer, leads; C, B and A without words follow; the article's own form of A, one word a frame, cannot be told apart from a mean pool that knows no order.
 #
 # | | |
 # |---|---|
@@ -81,7 +76,7 @@ table, rates = numbers["level2"], numbers["rates"]
 #
 # One plot and one table hold what you should take away. Everything after them says how they came about, and what they do *not* show.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-13-designs", "caption": "Accuracy on 5,040 fresh clips of level 2: a dot a seed, the mean and the 95 % interval over seeds. Below the line the rulers of chapter 3, which are fitted exactly and have no seed. @FIGCAP@"}, "image": {"alt": "Rows of accuracies: ten contestants with a dot for each seed, and six rulers with one dot each"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-13-designs", "caption": "Accuracy on 5,040 fresh clips of level 2: a dot a seed, the mean and the 95 % interval over seeds. Below the line the rulers of chapter 3, which are fitted exactly and have no seed. D leads; four designs are beyond every ruler."}, "image": {"alt": "Rows of accuracies: ten contestants with a dot for each seed, and six rulers with one dot each"}}
 scores = {name: row["overall"] for name, row in table.items()}
 ruled = {name: [row["overall"]] for name, row in numbers["rulers level2"].items()}
 ax = plots.intervals(scores | ruled, "accuracy on level 2, twelve classes", chance=1 / 12)
@@ -103,7 +98,7 @@ for name, row in numbers["rulers level2"].items():
 # Read a row aloud. *updates* and *seconds* (processor time, one thread) say what its training was. *overall* is the share of clips put into the right one of twelve classes, with the 95 % interval over seeds. *pair*: the right motion, whichever way it runs. *within*: the right way, when the pair is known; one half is guessing. *train*: accuracy on
 # clips that were trained on, which shows that each control did train.
 #
-# @READ@
+# Four things to take away. **D is first.** **C, B and A without words** follow, all beyond the mean pool and beyond every ruler: they relate frames. **Words cost A** a good part of that, and *one word a frame*, the article's own form, leaves nothing: its *within* is that of guessing, and the table cannot tell it from a mean pool. **E's code**, made to give the clip back, says next to nothing of the motion as it is (*probe*); fine-tuned it is ahead of the mean pool. The linear rulers know something of the pair and nothing of the direction, as they must. (The mean pool's *within* is not one half to the last digit, because designs are scored on the clips alone, not on their reversals too: the theorem of chapter 3 needs both. The rulers' rows have both.)
 #
 # ## Symbols and shapes
 #
@@ -191,7 +186,7 @@ for row, (name, steps) in enumerate(meet.items()):
         schematics.arrow(ax, (2.5 + 6.2 * i - (i > 0) * 0.5, y + 0.45), (3.6 + 6.2 * i, y + 0.45))
 
 # %% [markdown]
-# Three rows are A: tubelets without words; the same with 256 words; and the article's own form, one word a frame. E has two rows: *fine-tuned*, half of the updates reconstruction, half labels; and *probe*, all updates reconstruction, then a logistic regression on the frozen code. The peer is VideoMAE's network {cite}`tong2022videomae` at A's size, within a ninth in parameters and in multiply–adds, fed centred pixels divided by the spread that it was published with.
+# Three rows are A: tubelets without words; the same with 256 words; and the article's own form, one word a frame. E has two rows: *fine-tuned*, half of the updates reconstruction, half labels; and *probe*, all updates reconstruction, then a logistic regression on the frozen code. The peer is VideoMAE's network {cite}`tong2022videomae` at A's size, within an eighth in parameters and in multiply–adds, fed centred pixels divided by the spread that it was published with.
 
 
 # %% tags=["protocol"]
@@ -370,7 +365,7 @@ for name, more in gain.items():
 rising = [name for name, more in gain.items() if more >= 0.02]
 print(f"{len(rising)} of {len(gain)} are not yet at a plateau")
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-13-curves", "caption": "Accuracy on validation after each pass with labels, seed 0. Contestants that begin without labels, or without words, enter later. @CURVES@"}, "image": {"alt": "Curves of validation accuracy over passes, one for each contestant"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-13-curves", "caption": "Accuracy on validation after each pass with labels, seed 0. Contestants that begin without labels, or without words, enter later. Most still rise while the rate is high."}, "image": {"alt": "Curves of validation accuracy over passes, one for each contestant"}}
 fig, ax = plt.subplots(figsize=(6, 3.4))
 passes = numbers["sizes"]["passes"]
 for i, (name, row) in enumerate(table.items()):
@@ -382,7 +377,7 @@ _ = ax.set(xlabel="passes over the training clips", ylabel="validation accuracy"
 _ = ax.legend(fontsize=7, ncol=2)
 
 # %% [markdown]
-# @PLATEAU@
+# Only the probe on E's code stands still, near chance; B gained most, and the mean pool least. Everybody else gained from doubling, D included. So the table is a table of *this many updates*, and it says so in each row; whoever gained much may yet overtake. What a longer run would show is left to an exercise, because it was not run.
 #
 # ## Live
 #
@@ -394,7 +389,7 @@ live, models = {}, {}
 for name in ("D", "E"):
     models[name], curve = train(name, splits[2], 100, rates[name], sizes.tuning)
     live[name] = max(curve)
-models["D, level 1"], _ = train("D", splits[1], 100, rates["D"], sizes.tuning // 2)
+models["D, level 1"], _ = train("D", splits[1], 100, rates["D"], 2)
 
 # %% tags=["nbval-check-output"]
 for name, found in live.items():
@@ -478,7 +473,7 @@ assert abs((high - low) / expected - 1) < 0.15
 for row in table.values():  # the bits are the accuracies
     assert np.allclose(unpacked(row).mean(1), row["overall"])
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-13-paired", "caption": "Row minus column, in hundredths of accuracy on level 2, mean over seeds and clips. Grey cells: the interval over seeds or over clips reaches across 0, and the table does not order the two. @PAIRED@"}, "image": {"alt": "Square table of ten by ten paired differences; undecided cells are grey"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-13-paired", "caption": "Row minus column, in hundredths of accuracy on level 2, mean over seeds and clips. Grey cells: the interval over seeds or over clips reaches across 0, and the table does not order the two. "}, "image": {"alt": "Square table of ten by ten paired differences; undecided cells are grey"}}
 names = sorted(table, key=lambda name: -np.mean(scores[name]))
 fig, ax = plt.subplots(figsize=(6.6, 4.6))
 gaps = np.array([[100 * difference(a, b)[0] for b in names] for a in names])
@@ -526,7 +521,7 @@ first = all(order("D", n) == "ahead" for n in table if n != "D")
 print("5:", "holds" if first else "REFUTED" if names[0] != "D" else "undecided")
 
 # %% [markdown]
-# @PREDICTIONS@
+# All five hold. What they cost: words pay twice here, for half of the passes go to the features before there are words, and a word then says less than the feature did. Chapter 7 tells what they buy. Prediction 4 is about the article's own form. It is no accident of tuning: its grid was widened until its best rate lay inside.
 #
 # ### Rulers at equal updates, and at equal time
 #
@@ -539,13 +534,13 @@ print(f"{leader} takes {ratio:.1f} times the mean pool's seconds")
 print(f"mean pool: {gain['mean pool']:+.3f} on validation from twice the updates")
 
 # %% [markdown]
-# @TIME@
+# More updates help the mean pool little: what it lacks is not training. Whatever its pair accuracy, it can only guess the way, so one half of the pair accuracy is its limit on average.
 #
 # ## Level 1
 #
 # The same contestants, with their rates of level 2, on still dark backgrounds, with a third of the updates.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-13-level1", "caption": "Accuracy on 5,040 fresh clips of level 1, a dot a seed, after a third of level 2's updates. @LEVEL1CAP@"}, "image": {"alt": "Rows of accuracies on level 1: ten contestants with a dot for each seed, and six rulers"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-13-level1", "caption": "Accuracy on 5,040 fresh clips of level 1, a dot a seed, after a third of level 2's updates. "}, "image": {"alt": "Rows of accuracies on level 1: ten contestants with a dot for each seed, and six rulers"}}
 easy = numbers["level1"]
 easy_rulers = {name: [row["overall"]] for name, row in numbers["rulers level1"].items()}
 easy_scores = {name: row["overall"] for name, row in easy.items()}
@@ -561,7 +556,7 @@ for a, b in zip(ranked, ranked[1:], strict=False):
 print("best ruler:", max(easy_rulers, key=easy_rulers.get), f"{max(easy_rulers.values())[0]:.3f}")
 
 # %% [markdown]
-# @LEVEL1TEXT@
+# D is at the ceiling after a third of the updates, and it alone passes the best ruler: on this set the nearest neighbour in pixels needs no network. E, low on level 2, is near B here; before a still, dark background its components describe the digit. A, well beyond the mean pool on level 2, has not passed it here: after so few updates it has hardly begun. And C's interval is wide because one seed of three stayed behind. So an order of designs is an order *on a set and at a budget*. Do not carry it further than that.
 #
 # ## What it costs
 #
@@ -787,7 +782,7 @@ assert max(cost["ms_alone"] for cost in costs.values()) < 200
 #
 # A model is trained once and meets other cameras. Nobody retrains here: the models of seed 0 are scored on 600 fresh clips, each disturbed in nine ways. The last two change how everything *looks* and nothing about how it moves.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-13-robust", "caption": "Accuracy of seed 0 on 600 fresh clips under each condition. An empty cell: this network takes eight frames and no more. @ROBUST@"}, "image": {"alt": "Table of ten contestants and nine conditions, the cells coloured by accuracy with the number written in"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-13-robust", "caption": "Accuracy of seed 0 on 600 fresh clips under each condition. An empty cell: this network takes eight frames and no more. Each has a weakness of its own; E, with the smallest code, loses least to noise."}, "image": {"alt": "Table of ten contestants and nine conditions, the cells coloured by accuracy with the number written in"}}
 conditions = list(table["C"]["under"][0])
 under = np.array([[row["under"][0].get(c, np.nan) for c in conditions] for row in table.values()])
 fig, ax = plt.subplots(figsize=(6.8, 4.2))
@@ -808,7 +803,7 @@ for name in designs:
     print(f"{name}: {clean:.2f} clean, worst {row[worst]:.2f} with {worst}")
 
 # %% [markdown]
-# Why colours inverted is hard for whoever takes the clip's mean away: the negative of a fading digit *is* a digit that fades the other way (chapter 11). No training clip and no augmentation asked for it. @ROBUSTTEXT@
+# Why colours inverted is hard for A, B and C: the negative of a fading digit *is* a digit that fades the other way (chapter 11). No training clip and no augmentation asked for it. D is hurt most by *sixteen frames*, where everything moves half as fast from frame to frame: any length is taken, and not any length is understood.
 #
 # ## What the parts are worth
 #
@@ -822,11 +817,11 @@ for name, tried in numbers["ablations"].items():
     assert len(tried) >= 3
 
 # %% [markdown]
-# One seed on 600 clips is known to about ± 0.04 (`evaluation.wilson`), so a difference smaller than 0.06 says nothing here. @ABLTEXT@
+# One seed on 600 clips is known to about ± 0.04 (`evaluation.wilson`), so a difference smaller than 0.06 says nothing here. B does *better* without its contrast: here every clip has a label, and half of the updates went to something else. D without its LSTM is as good as the whole, within what one seed can tell: eight frames lie inside the receptive field of its convolutions (chapter 9). A without position loses a little; it is not blind, for a tubelet of four frames has an order inside.
 #
 # ## Break it: the leader of the board
 #
-# You have twenty versions of a model and a test set of 120 clips. You report the best. Nothing is falsified, every number was measured. Here are twenty versions that differ by *nothing*: the same trained network, its weights shaken so little that it makes no difference on average.
+# You have sixteen versions of a model and a test set of 120 clips. You report the best. Nothing is falsified, every number was measured. Here are sixteen versions that differ by *nothing*: the same trained network, its weights shaken so little that it makes no difference on average.
 
 # %%
 clips, labels = eight(splits[2]["val"].tensors[0]), splits[2]["val"].tensors[1]
@@ -842,11 +837,11 @@ def shaken(model, seed):
     return (training.predict(other, clips[:360]).argmax(1) == labels[:360]).float()
 
 
-hits = torch.stack([shaken(models["D"], seed) for seed in range(20)])
+hits = torch.stack([shaken(models["D"], seed) for seed in range(16)])
 board, others = hits[:, :120].mean(1), hits[:, 120:].mean(1)
 top = int(board.argmax())
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-13-leader", "caption": "Twenty models of equal worth: score on the 120 clips of the board against score on 240 others. The leader (orange) leads partly by luck."}, "image": {"alt": "Scatter of twenty points; the rightmost is marked"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-13-leader", "caption": "Sixteen models of equal worth: score on the 120 clips of the board against score on 240 others. The leader (orange) leads partly by luck."}, "image": {"alt": "Scatter of sixteen points; the rightmost is marked"}}
 fig, ax = plt.subplots(figsize=(4.5, 3))
 ax.plot(board, others, "o", color=plots.BLUE, alpha=0.6)
 ax.plot(board[top], others[top], "o", color=plots.ORANGE)
@@ -977,7 +972,7 @@ ledger.claim(
 spread = max(max(tried.values()) - min(tried.values()) for tried in numbers["tuning"].values())
 ledger.claim(
     "B15",
-    better(spread, 0.0),
+    better(spread, 0.05),
     f"A learning rate alone moves a contestant's validation accuracy by up to {spread:.2f}.",
 )
 
@@ -985,7 +980,7 @@ ledger.claim(
 noise = {n: table[n]["under"][0]["noise"] / table[n]["under"][0]["clean"] for n in (*designs, "E")}
 ledger.claim(
     "E10",
-    better(noise["E"], max(noise[n] for n in designs), 0.0),
+    better(noise["E"], max(noise[n] for n in designs)),
     f"With noise the fine-tuned code keeps {noise['E']:.0%} of its accuracy; the designs without a small "
     f"code keep {min(noise[n] for n in designs):.0%} to {max(noise[n] for n in designs):.0%}.",
 )
@@ -993,7 +988,7 @@ ledger.claim(
     "D15",
     better(moved, 0.5 * live["D"], 0.3),
     f"Trained on level 1 it answers {moved:.2f} on level 2, untrained {untrained:.2f}; trained on level 2 "
-    f"twice as long {live['D']:.2f}; guessing gives {1 / 12:.2f}.",
+    f"three times as long {live['D']:.2f}; guessing gives {1 / 12:.2f}.",
 )
 loss = whole - rounded
 ledger.claim(
@@ -1042,13 +1037,17 @@ print("sizes:", numbers["sizes"])
 # %% [markdown]
 # ## What it does not show
 #
-# @NOTSHOWN@
+# - **A plateau.** Above stands who is still rising; those rows say *after so many updates*, not *at best*. A design that learns slowly is put at a disadvantage by a small budget, and ours is small.
+# - **Their best recipe.** Only the rate was tuned. Batch, schedule, decay, widths and augmentation are one choice for all, and may suit one more than another.
+# - **Few labels.** Every clip has a label here; B and E were made for the case that few have (chapters 10 and 11).
+# - **Other video.** One digit, 32 pixels, two seconds, twelve motions. Nothing here speaks of people, of large frames, or of networks a thousand times as large. The peer says nothing of VideoMAE as it was published: pretrained, and large.
+# - **Every uncertainty.** Three seeds make wide intervals; the conditions are scored for one seed; level 1 borrows the rates of level 2. The test clips were never encoded and the training clips were, alike for all.
 #
 # ## Which to use when
 #
 # | you have | look at | because |
 # |---|---|---|
-# | clips, and motion that single frames hide | the first rows of the table and their paired differences | @USE@ |
+# | clips, and motion that single frames hide | the first rows of the table and their paired differences | D where the budget is small; see who is still rising |
 # | a stream that must be answered as it comes | C with causal centring, or E's encoder | both have a `step`, equal to the whole clip (checked above) |
 # | clips of many lengths | B, C or D; A for multiples of its tubelet | checked above; E takes whole groups |
 # | no labels, or few | chapter 11 | it measures what pretraining is worth; here every clip has a label |
