@@ -1,6 +1,6 @@
 """Do views of one clip save labels, and do pairs of clips with one motion? Train chapter 11's table. Resumable.
 
-    python scripts/motion_pairs.py [--level 2] [--clips 6000] [--seeds 3] [--epochs 8]
+    python scripts/motion_pairs.py [--level 2] [--clips 4000] [--seeds 3] [--epochs 8]
 
 Three starts of one encoder: random; pretrained on two views of a clip; pretrained on views of two takes of one motion
 (another digit, colour and photograph). Both pretrainings draw from the clips of both takes, for as many updates. Each
@@ -43,7 +43,7 @@ RATES = [1e-3, 3e-3, 9e-3]
 TUNING_SEED = 100  # none of the seeds that count
 TUNED_AT = 120  # labels
 UPDATES, BATCH = 200, 24  # of training with labels
-PRETRAINING_BATCH = 128
+PRETRAINING_BATCH = 64
 
 
 class Takes(Dataset):
@@ -86,9 +86,9 @@ def pretrained(data: dict, start: str, rate: float, seed: int, epochs: int) -> t
             save_file(model.state_dict(), temporary)
         with atomic(path.with_suffix(".json")) as temporary:
             temporary.write_text(json.dumps(told))
+        print(path.stem, told, flush=True)
     model.load_state_dict(load_file(path))
     told = json.loads(path.with_suffix(".json").read_text())
-    print(f"{start}, rate {rate:g}, seed {seed}: {told}", flush=True)
     return model.eval(), told
 
 
@@ -131,7 +131,7 @@ def with_labels(model: SoraContrastive, data: dict, n: int, rate: float, seed: i
     x, y = data["splits"]["val"]
     return {
         "train loss": history.train_loss[-1],
-        "val loss": F.cross_entropy(predict(model, x), y).item(),
+        "val error": 1 - evaluation.accuracy(predict(model, x), y),
         "seconds": round(time.process_time() - begun, 1),
     }
 
@@ -154,13 +154,13 @@ def tune_pretraining(data: dict, start: str, epochs: int) -> dict[float, float]:
 
 
 def tune_labels(data: dict, start: str, begin) -> dict[float, float]:
-    """Validation loss after training on labelled clips, by rate."""
+    """Validation error after training on labelled clips, by rate."""
 
-    def loss(rate):
+    def error(rate):
         name = f"{data['name']}-{start}-tuning-{TUNED_AT}-{rate:g}"
-        return kept(place(name), lambda: with_labels(begin(), data, TUNED_AT, rate, TUNING_SEED))["val loss"]
+        return kept(place(name), lambda: with_labels(begin(), data, TUNED_AT, rate, TUNING_SEED))["val error"]
 
-    return search(loss, RATES)
+    return search(error, RATES)
 
 
 def score(model: SoraContrastive, data: dict) -> dict:
@@ -235,7 +235,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--level", type=int, default=2)
-    parser.add_argument("--clips", type=int, default=6000)
+    parser.add_argument("--clips", type=int, default=4000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=8)
     asked = parser.parse_args()

@@ -51,13 +51,13 @@ def kept(path: Path, make: Callable[[], dict]) -> dict:
     return json.loads(path.read_text())
 
 
-def search(loss: Callable[[float], float], rates: Sequence[float]) -> dict[float, float]:
-    """Loss by learning rate; goes on until the least has a neighbour on either side."""
+def search(loss: Callable[[float], float], rates: Sequence[float], most: int = 8) -> dict[float, float]:
+    """Loss by learning rate; goes on until the least has a neighbour on either side, or after ``most`` rates."""
     factor, tried, losses = rates[1] / rates[0], list(rates), {}
     while True:
         losses |= {rate: loss(rate) for rate in tried if rate not in losses}
         best = min(losses, key=losses.get)
-        if min(losses) < best < max(losses):
+        if min(losses) < best < max(losses) or len(losses) >= most:
             return dict(sorted(losses.items()))
         tried.append(best / factor if best == min(losses) else best * factor)
 
