@@ -1,6 +1,6 @@
 """Do views of one clip save labels, and do pairs of clips with one motion? Train chapter 11's table. Resumable.
 
-    python scripts/motion_pairs.py [--level 2] [--clips 4000] [--seeds 3] [--epochs 6]
+    python scripts/motion_pairs.py [--level 1] [--clips 2400] [--seeds 3] [--epochs 8]
 
 Three starts of one encoder: random; pretrained on two views of a clip; pretrained on views of two takes of one motion
 (another digit, colour and photograph). Both pretrainings draw from the clips of both takes, for as many updates. Each
@@ -42,7 +42,7 @@ AMOUNTS = (24, 60, 120, 240, 600)
 RATES = [1e-3, 3e-3, 9e-3]
 TUNING_SEED = 100  # none of the seeds that count
 TUNED_AT = 120  # labels
-UPDATES, BATCH = 160, 24  # of training with labels
+UPDATES, BATCH = 120, 24  # of training with labels
 PRETRAINING_BATCH = 64
 
 
@@ -234,10 +234,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--level", type=int, default=2)
-    parser.add_argument("--clips", type=int, default=4000)
+    parser.add_argument("--level", type=int, default=1)
+    parser.add_argument("--clips", type=int, default=2400)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=8)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     BUILD.mkdir(parents=True, exist_ok=True)
