@@ -67,7 +67,7 @@ def as_float(clips: torch.Tensor) -> torch.Tensor:
     return clips if clips.is_floating_point() else clips.float() / 255
 
 
-def principal(clips: torch.Tensor, count: int, rounds: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
+def principal(clips: torch.Tensor, count: int, rounds: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and leading principal directions of byte clips, by subspace iteration: (D), (D, count)."""
     mean = torch.stack([as_float(part).flatten(1).sum(0) for part in clips.split(PART)]).sum(0) / len(clips)
     basis = torch.randn(len(mean), count + 22, generator=torch.Generator().manual_seed(0))
