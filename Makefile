@@ -30,7 +30,8 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --nbval-kernel
          --nbval-sanitize-with tests/nbval_sanitize.cfg
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
-.PHONY: help book test test-package test-notebooks test-book lab refresh sync mutate bench browser set-up clean
+.PHONY: help book test test-package test-notebooks test-book lab refresh sync mutate bench browser set-up clean \
+        sandbox assignments grade check-submission formgrader
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -56,10 +57,10 @@ book: $(STAMP)  ## run the chapters that changed and build the book: book/_build
 	@$(BIN)/python scripts/chapters.py execute --out build/chapters --jobs $(JOBS)
 	@$(BIN)/python scripts/build_book.py --notebooks build/chapters
 
-test: $(STAMP) browser  ## run every test: package, notebooks, book
+test: $(STAMP) browser sandbox  ## run every test: package, notebooks, book
 	@$(PYTEST) notebooks tests $(NBVAL)
 
-test-package: $(STAMP)  ## only the package's tests
+test-package: $(STAMP) sandbox  ## only the package's tests
 	@$(PYTEST) tests --ignore tests/test_book.py --ignore tests/test_notebooks.py --ignore tests/test_mutations.py
 
 test-notebooks: $(STAMP)  ## only the chapters
@@ -79,6 +80,25 @@ sync: $(STAMP)  ## write each chapter's .ipynb from its .py, keeping outputs
 
 mutate: $(STAMP)  ## break lines of the package one at a time and require red tests (BUDGET=120 SEED=0)
 	@$(BIN)/python scripts/mutate.py --budget $(or $(BUDGET),120) --seed $(or $(SEED),0)
+
+sandbox:
+	@[ "$$(uname)" != Linux ] || command -v bwrap >/dev/null || $(call apt,bubblewrap) >/dev/null || echo \
+	  "Students' code should run in a sandbox: install bubblewrap." >&2
+
+# The course kit's paths are given from where make was called.
+COURSE ?= notebooks/assignments/course
+
+assignments: $(STAMP)  ## build the problem sets of a course (SECRET=... COURSE=folder SETS="01_video_as_data")
+	@$(BIN)/python -m scripts.course.build --secret "$(SECRET)" --course "$(COURSE)" $(SETS)
+
+grade: $(STAMP) sandbox  ## grade a folder of submissions, STUDENT/NOTEBOOK.ipynb (SUBMISSIONS=folder COURSE=folder)
+	@$(BIN)/python -m scripts.course.grade "$(SUBMISSIONS)" --course "$(COURSE)" --jobs $(JOBS)
+
+check-submission: $(STAMP) sandbox  ## will this notebook grade? (FILE=notebook.ipynb)
+	@$(BIN)/python -m scripts.course.submission "$(FILE)"
+
+formgrader: $(STAMP)  ## mark answers by hand, in a browser (COURSE=folder)
+	@cd "$(COURSE)" && PYTHONPATH="$(CURDIR)" "$(CURDIR)/$(BIN)/jupyter" lab $(ROOT_TOO) --LabApp.default_url=/formgrader
 
 bench: $(STAMP)  ## the side-by-side benchmarks; installs the peers they are compared with
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[bench]'

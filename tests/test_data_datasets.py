@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from video_files import make, sequential
+from video_files import make, pack, sequential
 
 import sora_nb.data
 from sora_nb.data import real
 from sora_nb.data.datasets import hmdb51, kinetics, something_something, ucf101
-from sora_nb.data.folders import VideoClips
+from sora_nb.data.folders import VideoClips, from_folder
 from sora_nb.video import probe
 
 
@@ -79,16 +79,21 @@ def test_ucf101_refuses(ucf):
             ucf101(root, splits)
 
 
-@pytest.mark.parametrize("b_frames", [0, 2])
+@pytest.mark.parametrize("b_frames", [0, 2, "packed"])
 def test_the_avi_files_of_ucf101_are_read(ucf, b_frames):
-    """UCF101's files are Xvid in AVI: MPEG-4, some with frames that are stored out of order."""
+    """UCF101's files are Xvid in AVI: MPEG-4, some with frames out of order, of which two may share a packet."""
     root = ucf / "UCF-101"
     path = root / "ApplyEyeMakeup" / "v_ApplyEyeMakeup_g08_c01.avi"
-    make(path, "mpeg4", count=12, height=48, width=64, options={"bf": str(b_frames)})
-    clips = VideoClips(ucf101(root, ucf / "ucfTrainTestlist"), sample=lambda n: np.array([n - 1, 0, 5]))
-    clip, label = clips[0]
-    expected = sequential(path)[[11, 0, 5]]
-    assert label == 0 and np.array_equal((clip * 255).round().byte().permute(0, 2, 3, 1).numpy(), expected)
+    if b_frames == "packed":
+        pack(path, 12)
+    else:
+        make(path, "mpeg4", count=12, height=48, width=64, options={"bf": str(b_frames)})
+    expected = sequential(path)[[-1, 0, 5, 6]]
+    for listed in (ucf101(root, ucf / "ucfTrainTestlist"), from_folder(root)):
+        clip, label = VideoClips(listed, sample=lambda n: np.array([n - 1, 0, 5, 6]))[0]
+        assert label == 0 and np.array_equal(
+            (clip * 255).round().byte().permute(0, 2, 3, 1).numpy(), expected
+        )
 
 
 # -------------------------------------------------------------------------------------------------------- HMDB51

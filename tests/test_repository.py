@@ -50,9 +50,9 @@ def lock(text: str) -> dict[str, list[Requirement]]:
 
 
 def unmet(project: dict, pins: dict[str, list[Requirement]]) -> list[str]:
-    """Requirements of pyproject.toml (package, book, test) that the lock does not satisfy."""
+    """Requirements of pyproject.toml (package, book, test, course) that the lock does not satisfy."""
     wanted = list(project["dependencies"])
-    for extra in ("book", "test"):
+    for extra in ("book", "test", "course"):
         wanted += project["optional-dependencies"][extra]
     missing = []
     for need in map(Requirement, wanted):

@@ -232,6 +232,24 @@ def test_a_file_without_permission_is_refused(tmp_path):
     child.stop()
 
 
+@pytest.mark.parametrize(
+    "codec, pixels, ending",
+    [("libx264", "yuv444p", "mp4"), ("libvpx-vp9", "yuv420p", "webm"), ("libx264", "yuv420p", "mkv")],
+)
+def test_decord_is_right_at_every_size_that_it_is_trusted_with(tmp_path, child, codec, pixels, ending):
+    """All sizes from 1 to 200 in both directions were tried once; here is a sample that differs from file to file."""
+    rng, found = np.random.default_rng(len(codec + pixels)), Counter()
+    step = 2 if codec == "libx264" and pixels == "yuv420p" else 1
+    options = {"cpu-used": "8"} if codec == "libvpx-vp9" else {"bf": "2"}
+    sizes = [*rng.integers(1, 201, (24, 2)), (96, 121), (97, 120), (121, 96), (72, 64), (16, 16), (32, 1)]
+    for width, height in {(max(w // step * step, 2), max(h // step * step, 2)) for w, h in sizes}:
+        path = tmp_path / f"{width}x{height}.{ending}"
+        size = dict(width=int(width), height=int(height))
+        make(path, codec, count=3, pixels=pixels, options=options, **size)
+        found[child.ask(str(path), "decord")] += 1
+    assert set(found) == {"same", "refused"}, found
+
+
 # --------------------------------------------------------------------------- these tests are able to fail
 
 

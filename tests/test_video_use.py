@@ -7,6 +7,9 @@ import os
 import pickle
 import subprocess
 import sys
+import tracemalloc
+from array import array
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -49,14 +52,28 @@ def test_thousands_of_opens_do_not_grow(tmp_path, decoder, opens):
     assert resident_bytes() - before < 50e6 * opens / 2000
 
 
-def test_the_index_cache_is_bounded(tmp_path, monkeypatch):
+def test_the_index_cache_is_bounded_by_bytes(tmp_path, monkeypatch):
+    paths = [write_video(tmp_path / f"{i}.mp4", frames_of(2 + 20 * (i == 0), 32, 32)) for i in range(5)]
     packets._indices.clear()
-    for i in range(5):
-        probe(write_video(tmp_path / f"{i}.mp4", frames_of(2, 32, 32)))
-    assert len(packets._indices) == 5
-    monkeypatch.setattr(index, "KEEP_INDICES", packets._indices.size * 3 // 5)  # bytes, not files
-    probe(write_video(tmp_path / "6.mp4", frames_of(2, 32, 32)))
-    assert len(packets._indices) == 3 and packets._indices.size <= index.KEEP_INDICES
+    sizes = [VideoReader(path)._file.index.size for path in paths]
+    assert packets._indices.size == sum(sizes) and sizes[0] > sizes[1] == sizes[4]
+    monkeypatch.setattr(index, "KEEP_INDICES", 3 * sizes[1])
+    probe(paths[1])  # asked for, so that it stays
+    probe(write_video(tmp_path / "new.mp4", frames_of(2, 32, 32)))
+    kept = [Path(name[0]).stem for name in packets._indices._kept]
+    assert kept == ["4", "1", "new"] and packets._indices.size == 3 * sizes[1]
+    probe(write_video(tmp_path / "1.mp4", frames_of(9, 32, 32)))  # larger than before
+    assert packets._indices.size == sum(kept.size for kept in packets._indices._kept.values()) <= 3 * sizes[1]
+
+
+def test_an_index_is_as_large_as_it_says():
+    tracemalloc.start()
+    entries = [
+        index.Index(*(array("q", range(n)) for _ in range(6)), Fraction(1), 0, True, True) for n in (3, 5000)
+    ]
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert held * 0.8 < sum(entry.size for entry in entries) < held * 1.2
 
 
 class Clips:
@@ -158,6 +175,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         (dict(rate=0), "rate is 0"),
         (dict(audio=np.zeros(10, np.float32)), "come together"),
         (dict(audio=np.zeros((2, 10), np.float32), sample_rate=8000), "one-dimensional"),
+        (dict(audio=np.zeros(10, np.int16), sample_rate=8000), "audio is int16 from 0 to 0, but floats"),
+        (dict(audio=np.full(10, 1.5, np.float32), sample_rate=8000), "from 1.5 to 1.5"),
+        (dict(audio=np.array([0, np.nan]), sample_rate=8000), "to nan, but floats"),
     ],
 )
 def test_writing_nonsense_raises(tmp_path, arguments, message):
@@ -183,6 +203,21 @@ def test_sound_reads_back_with_lag_zero(tmp_path):
     np.testing.assert_array_equal(
         read_video(path), read_video(write_video(tmp_path / "b.mp4", frames_of(8, 32, 32), 8))
     )
+
+
+def test_sound_stays_in_its_range(tmp_path):
+    """A lossy codec overshoots at the edges of a square wave."""
+    square = np.where(np.arange(16000) // 20 % 2, 1, -1).astype(np.float32)
+    path = write_video(tmp_path / "a.mp4", frames_of(8, 32, 32), 8, audio=square, sample_rate=16000)
+    samples, _ = read_audio(path)
+    assert samples.min() == -1 and samples.max() == 1 and np.abs(samples).mean() > 0.9
+
+
+@pytest.mark.parametrize("length", [100, 249, 255])
+def test_every_legal_file_name_can_be_written_and_read(tmp_path, length):
+    path = tmp_path / ("n" * (length - 4) + ".mp4")
+    assert len(os.fsencode(path.name)) == length
+    assert len(read_video(write_video(path, frames_of(2, 32, 32)))) == 2
 
 
 def test_silence_of_a_silent_file_raises(tmp_path):

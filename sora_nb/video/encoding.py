@@ -78,9 +78,19 @@ def _check_writable(
         raise ValueError(
             "audio and sample_rate come together, but one of them is missing; give both or neither."
         )
-    if audio is not None and (np.ndim(audio) != 1 or not np.size(audio)):
+    if audio is not None:
+        _check_audio(np.asarray(audio))
+
+
+def _check_audio(audio: np.ndarray) -> None:
+    if audio.ndim != 1 or not audio.size:
         raise ValueError(
-            f"audio has shape {np.shape(audio)}, but one-dimensional samples are expected; mix them."
+            f"audio has shape {audio.shape}, but one-dimensional samples are expected; mix them."
+        )
+    if audio.dtype.kind != "f" or not np.abs(audio).max() <= 1:  # which also fails where one is not a number
+        raise ValueError(
+            f"audio is {audio.dtype} from {audio.min()} to {audio.max()}, but floats from -1 to 1 are expected; "
+            "divide by the largest value that it may have."
         )
 
 

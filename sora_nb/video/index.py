@@ -21,9 +21,7 @@ from sora_nb.video.picture import Form
 
 NEVER = -1 << 63  # in an array of time stamps: there is none
 KEEP_INDICES = 64 << 20  # the indices of the files opened last stay in memory, up to so many bytes
-NOT_CODED = (
-    19  # an MPEG-4 packet of up to so many bytes may say "the picture before stays", which gives no frame
-)
+NOT_CODED = 19  # up to so many bytes, an MPEG-4 packet may say "the picture stays", which gives no frame
 # Of these codecs, a packet gives one frame and a key frame decodes by itself...
 WHOLE = {
     "av1", "dnxhd", "ffv1", "flv1", "h263", "h264", "hevc", "huffyuv", "jpeg2000", "mjpeg", "mpeg1video", "mpeg2video",
@@ -82,7 +80,7 @@ class Index:
         for frame in frames:
             packet = self.shown[frame]
             entry = self.entry[packet]
-            if groups and entry <= groups[-1][1] + 1:
+            if groups and (entry <= groups[-1][1] + 1 or self.start(entry) <= groups[-1][2][-1] + 1):
                 groups[-1][1] = max(groups[-1][1], packet)
                 groups[-1][2].append(frame)
             else:
@@ -221,13 +219,15 @@ class Lesson:
         )
 
     def index(self, raw: bool, rate: Fraction) -> Index:
-        """The index of the stream; where stamps are none or do not rise, frames are ``1 / rate`` apart."""
+        """The index of the stream; in a raw one, and where stamps do not help, frames are ``1 / rate`` apart."""
         before, ranked = self._before, self._shown
         if before.sure and ranked == list(before.shown):
             return replace(before, taught=True)  # the stamps of its container hold
         stamps, unit, last = self._stamps, before.unit, self._clock.step
-        if raw or stamps[0] == NEVER or any(b <= a for a, b in pairwise(stamps)):
-            stamps, unit, last = range(len(stamps)), 1 / rate, 1
+        if not _rises(stamps):
+            stamps = self._paced()
+        if raw or not _rises(stamps):
+            stamps, unit, last = range(len(ranked)), 1 / rate, 1
         count = len(before.pts)
         return replace(
             before,
@@ -241,6 +241,20 @@ class Lesson:
             plain=False,
             taught=True,
         )
+
+    def _paced(self) -> list[int]:
+        """Times at the pace of the packets: each frame's is that of the packet as far on as the first one's is."""
+        dts, stamps = self._before.dts, self._stamps
+        if len(dts) != len(stamps) or stamps[0] not in dts:
+            return []
+        paced = list(dts[dts.index(stamps[0]) :])
+        while len(paced) < len(stamps):
+            paced.append(paced[-1] + max(self._clock.step, paced[-1] - paced[-2] if len(paced) > 1 else 1))
+        return paced
+
+
+def _rises(stamps: list[int]) -> bool:
+    return bool(stamps) and stamps[0] != NEVER and all(a < b for a, b in pairwise(stamps))
 
 
 class Indices:

@@ -26,6 +26,7 @@ KEEP_BYTES = 8 << 20  # up to this many bytes of packets stay in memory between 
 MP4, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 GENERATE = av.container.Flags.gen_pts.value  # make up a time stamp where a packet has none: not wanted
 ATTACHED, DEFAULT = av.stream.Disposition.attached_pic.value, av.stream.Disposition.default.value
+PROGRESSIVE = 1  # FFmpeg's field order of frames that are no two fields
 NO_STAMPS = 0x80  # FFmpeg's flag of formats without time stamps: raw streams
 NOWHERE = 1 << 62  # a frame that no decoder reaches by going on
 
@@ -66,7 +67,7 @@ class PacketFile:
         self.index = _indices.get(self._name)
         if self.index is None:
             self.index = self._read_index()
-            if self.index.sure and not self._holds_fields():
+            if self.index.sure:
                 _indices.put(self._name, self.index)
             else:
                 self.learn()
@@ -108,13 +109,14 @@ class PacketFile:
             everything = [packet for packet in self._demux() if not _is_end(packet)]
         except IndexError as error:  # PyAV's answer to a track that the header did not announce
             raise VideoReadError(self.path, "a track appears in its middle", RECODE) from error
-        promised = self._check_count(len(everything))
+        self._check_count(len(everything))
         packets = [packet for packet in everything if packet.size]
         if not packets:
             raise VideoReadError(self.path, "its video track is empty", RECODE)
         index = predict(packets, self.codec, self._stream.time_base)
-        index.sure &= not self.raw
-        index.plain &= len(self._container.streams.video) == 1 and not 0 < promised < len(everything)
+        fields = self.codec == "h264" and self._stream.codec_context.field_order != PROGRESSIVE
+        index.sure &= not fields  # two of which may make one frame
+        index.plain &= len(self._container.streams.video) == 1
         if sum(packet.size for packet in packets) <= KEEP_BYTES:
             self._packets = packets
         return index
@@ -123,7 +125,7 @@ class PacketFile:
         """Packets of the track; an empty one stands for the picture before it and is not to be decoded."""
         return self._container.demux(self._stream)
 
-    def _check_count(self, held: int) -> int:
+    def _check_count(self, held: int) -> None:
         """Compare the packets with what the container promises, of which an edit list may hide some."""
         promised = self._stream.frames
         if self.container_name == MP4 and promised > held:
@@ -134,16 +136,6 @@ class PacketFile:
             if promised > held:
                 reason = f"its container promises {promised} frames and holds {held}"
                 raise VideoReadError(self.path, reason, RECODE)
-        return promised
-
-    def _holds_fields(self) -> bool:
-        """Whether two packets may make one frame, as in interlaced H.264 of a transport or program stream."""
-        if self.codec != "h264" or self.container_name not in ("mpegts", "mpeg"):
-            return False
-        try:
-            return next(self.frames([0]))[1].interlaced_frame
-        except (MisledError, av.FFmpegError):
-            return False  # damage is reported when it is read
 
     @property
     def stream(self) -> av.VideoStream:
@@ -170,10 +162,11 @@ class PacketFile:
 
     @property
     def rate(self) -> Fraction:
-        """Frames a second, as a raw stream or else the container states them."""
-        context, stream = self.stream.codec_context, self.stream
-        stated = [stream.average_rate, stream.guessed_rate, context.framerate, Fraction(25)]
-        return next(rate for rate in (stated[::-1][1:] if self.raw else stated) if rate)
+        """Frames a second: the middle one of what the container, FFmpeg and the codec say."""
+        stream = self.stream
+        stated = (stream.average_rate, stream.guessed_rate, stream.codec_context.framerate)
+        stated = sorted(rate for rate in stated if rate)
+        return stated[(len(stated) - 1) // 2] if stated else Fraction(25)
 
     @property
     def has_audio(self) -> bool:
@@ -222,11 +215,13 @@ class PacketFile:
             MisledError: If other frames come out than the index says.
         """
         groups = self.index.groups(wanted)
+        tight = not self.index.taught or len(self.index.shown) == len(self.index.pts)  # a frame is a packet
         for first, last, places in groups:
-            ahead = self._place <= places[0] and first <= self._fed and not self._cut
+            near = first <= self._fed + 1 or self.index.start(first) <= self._place  # no detour
+            ahead = near and self._place <= places[0] and not self._cut
             if not ahead or self._process != os.getpid():
                 self._run = self._decode(self._start(first, self.index.taught), first)
-            self._limit = last if final or places is not groups[-1][2] else NOWHERE
+            self._limit = last if tight and (final or places is not groups[-1][2]) else NOWHERE
             for place in places:
                 for at, frame in self._run:
                     if at == place:

@@ -80,8 +80,10 @@ class VideoInfo:
 class VideoReader:
     """Random access to the frames of one file.
 
-    Opening reads the packets, not the frames. A reader may be pickled and may cross a fork: it opens the file
-    again on the other side. A pixel aspect ratio other than 1 is not undone.
+    Opening reads the packets, and decodes them once where their time stamps do not tell the order of the frames, as in
+    AVI files with B-frames and in raw streams. Calls for later and later frames go on where the last one stopped. A
+    reader may be pickled and may cross a fork: it opens the file again on the other side. A pixel aspect ratio other
+    than 1 is not undone. Of several video tracks, the one that the ``ffmpeg`` command takes is read.
 
     Args:
         path: The file.

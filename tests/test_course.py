@@ -1,0 +1,103 @@
+"""The problem sets: each grades rightly, and the proof of it can fail."""
+
+import pytest
+
+from scripts.course import grading, prove, proxies, sources
+
+SETS = sources.names()
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_set_grades_rightly(name):
+    """References get all points, untouched releases none, wrong solutions lose their task's, right ones nothing."""
+    proof = prove.prove(name)
+    assert proof.faults == []
+    assert proof.wrong[0] == proof.wrong[1] >= 18 * len(sources.load(name, "x").tasks())
+    assert proof.right[0] >= 6 * len(sources.load(name, "x").tasks()) and proof.right[1] == 0
+    assert proof.seconds < 90
+
+
+def small(test: str, reference: str = "return x + 1", more: str = "") -> sources.ProblemSet:
+    """A set of one task."""
+    import jupytext
+
+    def head(grade, name, solution, points=""):
+        return (
+            f'# %% nbgrader={{"grade": {grade}, "grade_id": "{name}", "locked": true, "schema_version": 3, '
+            f'"solution": {solution}, "task": false{points}}}\n'
+        )
+
+    text = '# %% tags=["instance"]\nn = draw.randrange(10**6)\n\n'
+    text += (
+        head("false", "add", "true")
+        + f"def add(x):\n    ### BEGIN SOLUTION\n    {reference}\n    ### END SOLUTION\n\n"
+    )
+    text += head("true", "add-test", "false", ', "points": 50') + test + "\n\n" + more
+    return sources.build(jupytext.reads(text, fmt="py:percent"), "00_small", "secret")
+
+
+def run(problems, code):
+    session = grading.Session(proxies.Local())
+    return grading.grade(problems.cells, problems.names(), {"add": code}, session)["add-test"]
+
+
+def test_a_wrong_solution_that_passes_and_a_right_one_that_fails_are_reported(monkeypatch):
+    table = {
+        "wrong": [{"cell": "add", "say": "adds two", "old": "x + 1", "new": "x + 2"}],
+        "right": [{"cell": "add", "say": "with a float", "old": "x + 1", "new": "x + 1.0"}],
+    }
+    monkeypatch.setattr(sources, "table", lambda name: table)
+    for test, says in (
+        ("assert add(0) > 0", "wrong, but passed: 'add', adds two"),
+        ("assert isinstance(add(0), int) and add(0) == 1", "right, but refused: 'add', with a float"),
+        ("assert True", "the untouched release passes 'add-test'"),
+        ("assert add(0) == 7", "the reference fails 'add-test'"),
+    ):
+        monkeypatch.setattr(sources, "load", lambda name, secret, test=test: small(test))
+        faults = prove.prove("00_small").faults
+        assert any(says in fault for fault in faults), (test, faults)
+    assert any("1 wrong solutions, 6 are wanted" in fault for fault in faults)
+
+
+def test_tasks_that_lean_on_one_another_are_reported():
+    more = (
+        '# %% nbgrader={"grade": true, "grade_id": "other-test", "locked": true, "schema_version": 3, '
+        '"solution": false, "task": false, "points": 10}\nassert add(1) == 2\n'
+    )
+    faults = prove.structure(small("assert add(0) == 1", more=more), {"wrong": [], "right": []})
+    assert "'other-test' uses ['add'], which belong to the task 'add'" in faults
+
+
+def test_the_secret_decides_the_numbers_and_nothing_else_does():
+    first, again, other = (sources.load("01_video_as_data", s) for s in ("one", "one", "two"))
+    assert first.values == again.values and [c.source for c in first.cells] == [c.source for c in again.cells]
+    assert first.values != other.values and first.issue != other.issue
+    assert all("INSTANCE" not in cell.source and "# BUG" not in cell.source for cell in first.cells)
+    bugs = {
+        c.released for s in "abcdefgh" for c in sources.load("01_video_as_data", s).cells if c.id == "crop"
+    }
+    assert len(bugs) > 2
+
+
+def test_values_and_gradients_cross_the_line_and_errors_keep_their_kind():
+    test = (
+        "import torch\nx = torch.ones(3, dtype=torch.float64, requires_grad=True)\n"
+        "y = add({'x': [x, 2]})\nassert y[1] == {(1, 'a')}, 'a nest'\n(y[0] * torch.arange(3)).sum().backward()\n"
+        "assert torch.equal(x.grad, torch.tensor([0.0, 2.0, 4.0], dtype=torch.float64)), 'its gradient'\n"
+        "try:\n    add(None)\nexcept TypeError as error:\n    assert 'NoneType' in str(error)\nelse:\n    assert False, 'no error'"
+    )
+    good = "def add(x):\n    return x['x'][0] ** 2, {(1, 'a')}"
+    assert run(small(test), good).points == 50
+    assert run(small(test), good.replace("** 2", "** 3")).message == "its gradient"
+    assert (
+        "raised NotImplementedError"
+        in run(small(test), "def add(x):\n    raise NotImplementedError('not yet')").message
+    )
+
+
+def test_what_the_student_returns_is_a_plain_value_when_the_test_compares_it():
+    """An object that is equal to everything does not cross; nor does a patched torch on the other side matter."""
+    equal = "class Yes(int):\n    def __eq__(self, other):\n        return True\n    def __hash__(self):\n        return 0\n\n"
+    assert run(small("assert add(0) == 1"), equal + "def add(x):\n    return Yes(7)").points == 0
+    other = "class Yes:\n    def __eq__(self, other):\n        return True\n\ndef add(x):\n    return Yes()"
+    assert run(small("assert add(0) == 1"), other).points == 0
