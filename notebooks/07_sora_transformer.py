@@ -80,14 +80,14 @@ for ax, word in zip(axes.flat, sentence + sentence[::-1], strict=True):
 #
 # | symbol | meaning | shape |
 # |---|---|---|
-# | $g$ | grids: features of a clip's frames, by place | $(B, T, 32, 8, 8)$, here $T = 8$ |
-# | $f$ | feature of a tubelet of 4 frames × 2 × 2 cells | $(B, 2, 4, 4, F)$, here $F = 64$ |
+# | $\phi(x_t)$ | features of a frame, by place: its grid; $T = 8$ of them a clip | $(32, 8, 8)$ |
+# | $x$ | feature of a tubelet of 4 frames × 2 × 2 cells: what the codebook is asked | $(F)$, here $F = 64$; $2 \cdot 4 \cdot 4 = 32$ a clip |
 # | $e_j$ | code (visual word) number $j$; all of them are the codebook | $(J, F)$, here $J = 256$ |
-# | $k$ | the word of each tubelet, a whole number | $(B, 2, 4, 4)$ |
-# | $u$ | tokens: embedded words | $(B, N, D)$, here $N = 2\cdot4\cdot4 = 32$, $D = 64$ |
-# | $p$ | position code | $(N, D)$ |
-# | $y$ | memory: what the encoder gives | $(B, N, D)$ |
-# | $q$ | learned queries of the decoder | $(Q, D)$, here $Q = 4$ |
+# | $j(x)$ | the word of a tubelet, a whole number | $(B, 2, 4, 4)$ |
+# | $X$ | tokens: embedded words, one a row | $(B, n, D)$, here $n = 32$, $D = 64$ |
+# | $\psi$ | position code | $(n, D)$ |
+# | $h$ | memory: what the encoder puts out | $(B, n, D)$ |
+# | $q$ | learned queries of the decoder | $(4, D)$ |
 # | $z$ | representation of the clip | $(B, D)$ |
 # | $\operatorname{sg}[\cdot]$ | stop-gradient: the value passes, the gradient does not (`detach`) | |
 
@@ -215,7 +215,7 @@ print("a long list of tubelet features:", tuple(x.shape))
 # %% [markdown]
 # ## The nearest code
 #
-# A codebook is $J$ vectors. The word of a feature is the number of the nearest: $k(f) = \arg\min_j \lVert f - e_j\rVert^2$. The word then
+# A codebook is $J$ vectors. The word of a feature is the number of the nearest: $j(x) = \arg\min_j \lVert x - e_j\rVert^2$. The word then
 # picks a row of the token table, which need not look like the code at all.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-07-lookup", "caption": "A look-up with numbers. The feature (0.9, 0.2) lies nearest to code 2; the word is 2, and only this number goes on. Row 2 of the token table is the token."}, "image": {"alt": "A feature of two numbers; four codes of two numbers beside the squared distances, the smallest marked; an arrow with the word 2 to a table of four rows of three numbers, whose row 2 is marked"}}
@@ -254,7 +254,7 @@ few, exact = x[:60].double(), codebook.double()  # where nothing moves, codes li
 by_loop = nearest_by_loop(few, exact)
 
 # %% [markdown]
-# Then all at once. Expand the square: $\lVert f\rVert^2 - 2 f^\top e_j + \lVert e_j\rVert^2$. The first term is the same for every $j$ and may go;
+# Then all at once. Expand the square: $\lVert x\rVert^2 - 2 x^\top e_j + \lVert e_j\rVert^2$. The first term is the same for every $j$ and may go;
 # what stays is one matrix product.
 
 # %%
@@ -270,9 +270,9 @@ assert torch.equal(nearest_code(few, exact), by_loop)
 # almost everywhere, so nothing behind the quantiser would ever learn. The **straight-through** trick {cite}`bengio2013straightthrough,oord2017vqvae` gives
 # the forward pass the code, and the backward pass the feature:
 #
-# $$\hat f = f + \operatorname{sg}[e_k - f].$$
+# $$\hat x = x + \operatorname{sg}[e_{j(x)} - x].$$
 #
-# As a value this is $e_k$. As a function of $f$ its derivative is the identity.
+# As a value this is $e_{j(x)}$. As a function of $x$ its derivative is the identity.
 
 # %%
 f = x[:5].clone().requires_grad_()
@@ -285,8 +285,8 @@ assert torch.allclose(through, chosen, atol=1e-5) and torch.equal(f.grad, slope)
 
 # %% [markdown]
 # The gradient at the code is handed to the feature as if they were the same point. That is only fair while they are close. The
-# **commitment loss** $\beta\,\operatorname{mean}\big((f - \operatorname{sg}[e_k])^2\big)$ keeps them close; its gradient is
-# $2\beta(f - e_k)$ over the number of entries. The package's quantiser returns the straight-through vectors, the words and this loss:
+# **commitment loss** $\lambda\,\operatorname{mean}\big((x - \operatorname{sg}[e_{j(x)}])^2\big)$ keeps them close; its gradient is
+# $2\lambda(x - e_{j(x)})$ over the number of entries. The package's quantiser returns the straight-through vectors, the words and this loss:
 
 # %%
 quantizer = VectorQuantizer(64, 256, commitment=0.25).eval()
@@ -301,13 +301,13 @@ assert torch.equal(words, nearest_code(x[:5], codebook))
 # %% [markdown]
 # ## A codebook that follows its features
 #
-# The codes are not trained by gradient (van den Oord and others offer both, {cite}`oord2017vqvae`, appendix). Each moves towards the mean of the features that chose it, as in $k$-means, but a batch at a time: with
-# $n_j$ features summing to $s_j$ in this batch,
+# The codes are not trained by gradient (van den Oord and others offer both, {cite}`oord2017vqvae`, appendix). Each moves towards the mean of the features that chose it, as in k-means, but a batch at a time: with
+# $n_j$ features choosing code $j$ in this batch, and $m$ the share that is kept,
 #
-# $$N_j \leftarrow \gamma N_j + (1-\gamma)\,n_j,\qquad S_j \leftarrow \gamma S_j + (1-\gamma)\,s_j,\qquad e_j = S_j / \tilde N_j .$$
+# $$\text{count}_j \leftarrow m\,\text{count}_j + (1-m)\,n_j,\qquad \text{total}_j \leftarrow m\,\text{total}_j + (1-m)\sum_{x:\,j(x)=j} x,\qquad e_j = \text{total}_j / \text{smooth}_j .$$
 #
-# A code that nobody chooses has $N_j \to 0$. **Laplace smoothing** adds a crumb $\epsilon$ to each count and rescales so that the total stays:
-# $\tilde N_j = \frac{N_j + \epsilon}{N + J\epsilon}\,N$ with $N = \sum_j N_j$.
+# A code that nobody chooses has a count that goes to 0. **Laplace smoothing** adds a crumb $\varepsilon$ to each count and rescales so that their sum stays:
+# $\text{smooth}_j = \frac{\text{count}_j + \varepsilon}{\text{all} + J\varepsilon}\,\text{all}$, with *all* for the sum of the counts.
 
 
 # %%
@@ -355,7 +355,7 @@ assert (toy.codebook - clouds.mean(1)).norm(dim=1).max() < 0.3
 # ## Dead words
 #
 # A code far from all features is chosen by none, so nothing moves it: it is dead. How many words are alive? **Usage** counts those that
-# occur. **Perplexity** $\exp\big(-\sum_j \pi_j \log \pi_j\big)$, with $\pi_j$ the share of code $j$, also asks whether they are used alike:
+# occur. **Perplexity** $\exp\big(-\sum_j p_j \log p_j\big)$, with $p_j$ the share of code $j$, also asks whether they are used alike:
 # it is $J$ if all are, and 1 if a single word says everything.
 
 
@@ -478,9 +478,9 @@ assert refused and five.shape == (5, 128)
 # %% [markdown]
 # With a codebook between them the shapes work out. Five features become five numbers, five numbers pick five rows:
 #
-# $$\underbrace{f}_{5\times128} \xrightarrow{\ \text{nearest code}\ } \underbrace{k}_{5} \xrightarrow{\ \text{row of the table}\ } \underbrace{u}_{5\times64}.$$
+# $$\underbrace{\text{features}}_{5\times128} \xrightarrow{\ \text{nearest code}\ } \underbrace{\text{words}}_{5} \xrightarrow{\ \text{row of the table}\ } \underbrace{\text{tokens}}_{5\times64}.$$
 #
-# Picking row $k$ is the same as multiplying a one-hot vector with the table:
+# Picking row $j$ is the same as multiplying a one-hot vector with the table:
 
 # %%
 article.start_words(data[0][0][:200])
@@ -506,7 +506,7 @@ ledger.claim(
 )
 
 # %% [markdown]
-# The package does not keep a free table. Its row $j$ is $W e_j + b$, a linear map of the code, so that words with similar codes start with
+# The package does not keep a free table. Its row $j$ is a linear map of the code $e_j$, so that words with similar codes start with
 # similar tokens, and the straight-through gradient has a way back to the features. It is still a table: as many rows as words, nothing else can come out.
 
 # %%
@@ -521,12 +521,12 @@ torch.testing.assert_close(looked_up, worded.token(vectors), rtol=1e-4, atol=1e-
 # %% [markdown]
 # ## A decoder that asks
 #
-# The encoder is chapter 6's: tokens look at each other, $N$ in, $N$ out. A representation needs one vector. You could average. Article A wants a decoder,
+# The encoder is chapter 6's: tokens look at each other, $n$ in, $n$ out. A representation needs one vector. You could average. Article A wants a decoder,
 # but a decoder needs something to start from, and there is no sentence to translate into. DETR's answer {cite}`carion2020detr`: start from
 # **learned queries**, free vectors that are the same for every clip. Each is a question; cross-attention (chapter 5) reads the answer off the memory,
 # the encoder's output:
 #
-# $$a = \operatorname{softmax}\!\big(q W_Q (y W_K)^\top / \sqrt{d}\big)\, y W_V.$$
+# $$\text{answers} = \operatorname{softmax}\!\big(q W_q (h W_k)^\top / \sqrt D\big)\, h W_v.$$
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-07-queries", "caption": "Two learned queries read three memory tokens. Each row of shares adds up to one; the first query takes nearly all from the first token, the second mixes. The number of answers is that of the queries, however long the memory is."}, "image": {"alt": "Tables of numbers: two queries of two numbers, a memory of three rows of two, the two by three shares, and the two answers"}}
 asked, kept_tokens = (
@@ -608,11 +608,11 @@ print(f"{training.parameters(worded):,} numbers to train after the frame network
 # %% [markdown]
 # ## The article's own order
 #
-# The article's worked example has five steps: embedding, attention, feed-forward, *then* position, then output. Write $E$ for attention and
-# feed-forward, without position. It is equivariant (chapter 6): permute its input and its output is permuted. Let a token be a frame, or a piece of
-# one frame. Add $p_t$ afterwards and average:
+# The article's worked example has five steps: embedding, attention, feed-forward, *then* position, then output. Let $h_t$ be what attention and
+# feed-forward make of token $t$, without position. They are equivariant (chapter 6): permute the tokens and the $h_t$ are permuted. Let a token be a frame, or a piece of
+# one frame. Add $\psi_t$ afterwards and average:
 #
-# $$z = \tfrac1N\sum_t \big(E(u)_t + p_t\big) = \tfrac1N\sum_t E(u)_t + \underbrace{\tfrac1N\sum_t p_t}_{\text{the same for every clip}}.$$
+# $$z = \tfrac1n\sum_t \big(h_t + \psi_t\big) = \tfrac1n\sum_t h_t + \underbrace{\tfrac1n\sum_t \psi_t}_{\text{the same for every clip}}.$$
 #
 # The first term does not know the order; the second does not know the clip. So $z(\bar x) = z(x)$, and the accuracy within a pair on clips and their
 # reversals is $\tfrac12$, whatever is trained. In double precision:
@@ -638,7 +638,7 @@ blind_key = ((1, 8, 8), "after", 0)
 assert gaps[blind_key] < 1e-12 and min(gap for key, gap in gaps.items() if key != blind_key) > 1e-9
 
 # %% [markdown]
-# The proof needs two things, and each can fail. It needs the *mean*: a decoder that comes after the position can use it, for what it reads, $E(u)_t + p_t$,
+# The proof needs two things, and each can fail. It needs the *mean*: a decoder that comes after the position can use it, for what it reads, $h_t + \psi_t$,
 # says what and when at once. And it needs tokens that hold *one frame*: reversing a clip permutes such tokens, but it turns a tubelet of four frames round in
 # itself, which is not a permutation. So the article's order may be rescued by the article's own decoder, which its worked example leaves out, or by tubelets,
 # which it does not have. Whether it is, only an experiment says.
@@ -770,14 +770,14 @@ for name, gap in receipt["paired"].items():
     print(f"{name:42s} {gap['difference']:+.3f}  {gap['low']:+.3f} … {gap['high']:+.3f}")
 
 # %% [markdown]
-# The intervals speak of clips, for the mean of three seeds; the dots show how little the seeds differ. At equal updates:
+# This is one seed (the command runs three and goes on from there), so the intervals speak of clips, not of seeds. At equal updates:
 #
 # - **Words cost.** Tubelets lose about twelve points of accuracy to 256 words, and fall behind in training too, so part of the loss is slower learning and not a ceiling.
 # - **The token is the limit, not the word.** One token a frame does not learn direction here with continuous features either, though it has more weights. Its training accuracy shows that it trained:
 #   it knows the pair. What it does not find in so many updates is the way.
 # - **The rulers are behind.** The linear ones are at one half, as chapter 3 proves; the nearest pixels reach about two thirds, and lie well below both tubelet rows in accuracy.
 #
-# Pair by pair (the receipt has them all), movement across the picture is all but solved by tubelets, with words or without; turning is the hardest, near 0.58 without words and near 0.53 with 256.
+# Pair by pair (the receipt has them all), movement across the picture is all but solved by tubelets, with words or without; turning is the hardest, with 0.60 without words.
 # Nine hundred updates are few. More would move every row; the order of rows is what this budget shows.
 #
 # Two things are bought. First, **bits**. A clip of 32 tubelets with 256 words is 256 bits, whatever the pictures show:
@@ -1040,7 +1040,7 @@ print(
 #
 # ```{solution} ex-07-max
 # :class: dropdown
-# No. $\max_t (E(u)_t + p_t)$ does not split into two maxima, so which frame wins depends on when it came.
+# No. $\max_t (h_t + \psi_t)$ does not split into two maxima, so which frame wins depends on when it came.
 # ```
 #
 # ```{exercise} Build: a flag that is not saved
@@ -1057,7 +1057,7 @@ print(
 #
 # ```{exercise} Build: codebook by gradient
 # :label: ex-07-gradient
-# Replace the moving averages by van den Oord's codebook loss $\operatorname{mean}((\operatorname{sg}[f] - e_k)^2)$ and an optimiser. Check: on the three clouds of {numref}`fig-07-ema` each code ends within 0.3 of a
+# Replace the moving averages by van den Oord's codebook loss $\operatorname{mean}((\operatorname{sg}[x] - e_{j(x)})^2)$ and an optimiser. Check: on the three clouds of {numref}`fig-07-ema` each code ends within 0.3 of a
 # cloud's mean.
 # ```
 #
@@ -1100,7 +1100,7 @@ print(
 # Train the reader with 8, 32, 128 and 512 words a tubelet (`kmeans(x, J)`). Plot accuracy against perplexity. Where do more words stop paying?
 # ```
 #
-# ```{admonition} Hint
+# ```{hint}
 # :class: dropdown
 # Sentences are `nearest_code(model.features(x), kmeans(...))`; give the `Reader` a table with as many rows as there are words, and keep the updates equal. Compare with `model` itself, which has no words.
 # ```
@@ -1110,7 +1110,7 @@ print(
 # Train `SoraTransformer(12, words=256)` on pixels, with `start_words` called before the third epoch. Does it beat the frozen grids on level 2 at equal updates?
 # ```
 #
-# ```{admonition} Hint
+# ```{hint}
 # :class: dropdown
 # Call `start_words` in `before_epoch`, and give `fit` no validation set: an epoch without words has the lower loss, and would be kept. Features can now move towards their words, so print perplexity too.
 # ```
