@@ -30,7 +30,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --nbval-kernel
          --nbval-sanitize-with tests/nbval_sanitize.cfg
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
-.PHONY: help book test test-package test-notebooks test-book lab refresh sync mutate bench browser set-up clean \
+.PHONY: help book test test-package test-notebooks test-book lab refresh sync checkpoints mutate bench browser set-up clean \
         sandbox assignments grade check-submission formgrader
 
 help:  ## show this list
@@ -78,10 +78,13 @@ refresh: $(STAMP)  ## run chapters into their committed pairs (make refresh CHAP
 sync: $(STAMP)  ## write each chapter's .ipynb from its .py, keeping outputs
 	@$(BIN)/python scripts/chapters.py sync
 
+checkpoints: $(STAMP)  ## train the small recipes in data/checkpoints that are not there
+	@$(BIN)/python scripts/checkpoints.py
+
 mutate: $(STAMP)  ## break lines of the package one at a time and require red tests (BUDGET=120 SEED=0)
 	@$(BIN)/python scripts/mutate.py --budget $(or $(BUDGET),120) --seed $(or $(SEED),0)
 
-sandbox:
+sandbox:  ## install bubblewrap, which shuts students' code in, where apt-get can
 	@[ "$$(uname)" != Linux ] || command -v bwrap >/dev/null || $(call apt,bubblewrap) >/dev/null || echo \
 	  "Students' code should run in a sandbox: install bubblewrap." >&2
 

@@ -223,15 +223,15 @@ for i, j in np.ndindex(2, 4):
     )
 
 # %% [markdown]
-# Back to red, green and blue it takes arithmetic, and here three conventions hide. With weights $w_R + w_G + w_B = 1$,
+# Back to red, green and blue it takes arithmetic, and here three conventions hide. With sans-serif letters for planes and weights that add up to 1,
 #
-# $$\mathsf Y = w_R R + w_G G + w_B B, \qquad \mathsf U = \frac{B - \mathsf Y}{2(1 - w_B)}, \qquad \mathsf V = \frac{R - \mathsf Y}{2(1 - w_R)}.$$
+# $$\mathsf Y = w_{\mathsf R} \mathsf R + w_{\mathsf G} \mathsf G + w_{\mathsf B} \mathsf B, \qquad \mathsf U = \frac{\mathsf B - \mathsf Y}{2(1 - w_{\mathsf B})}, \qquad \mathsf V = \frac{\mathsf R - \mathsf Y}{2(1 - w_{\mathsf R})}.$$
 #
-# - The **weights**: BT.601, made for standard television, has $w_R, w_B = 0.299, 0.114$; BT.709, for high definition, $0.2126, 0.0722$.
+# - The **weights**: BT.601, made for standard television, has $w_{\mathsf R}, w_{\mathsf B} = 0.299, 0.114$; BT.709, for high definition, $0.2126, 0.0722$.
 # - The **range**: *limited* video keeps luma in 16 to 235 and chroma in 16 to 240 around 128; *full* range uses 0 to 255 (phones, webcams).
 # - The **siting**: where among its four pixels the shared colour lies. We repeat it, the dullest choice.
 #
-# Solve for $R$, $G$ and $B$:
+# Solve for $\mathsf R$, $\mathsf G$ and $\mathsf B$:
 
 
 # %%
@@ -255,10 +255,10 @@ gaps = {
         "BT.601, full": (0.299, 0.114, False),
     }.items()
 }
+
+# %%
 for name, gap in gaps.items():
-    print(
-        f"{name:16s} differs from PyAV's picture by {gap.mean():.1f} grey levels, at most {gap.max():.0f}"
-    )
+    print(f"{name:16s} off by {gap.mean():.1f} grey levels, at most {gap.max():.0f}")
 assert gaps["BT.601, limited"].max() < 5 < gaps["BT.709, limited"].max()
 
 # %% [markdown]

@@ -149,6 +149,8 @@ for scale in (1, 255):
     net = nn.Sequential(nn.Linear(256, 32), nn.ReLU(), nn.Linear(32, 1)).double()
     score = net(pictures * scale)[:, 0]
     starts[scale] = F.binary_cross_entropy_with_logits(score, target).item()
+
+# %%
 print(f"with a bias the curves differ by {bias_gap:.0e}")
 print(
     f"two layers, loss before the first step: {starts[1]:.2f} (0 to 1), {starts[255]:.2f} (0 to 255)"

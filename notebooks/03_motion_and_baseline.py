@@ -71,11 +71,12 @@ print(train.clips.shape[1], "frames each, read from files like", train.files[0].
 # |---|---|---|
 # | $x$ | a clip | $(T, C, H, W)$, here $(16, 3, 32, 32)$ |
 # | $\bar x$ | the same clip backwards: $\bar x_t = x_{T-1-t}$ | as $x$ |
-# | $c$, $\bar c$ | a class and its twin; numbered so that $\bar c = c \oplus 1$ (flip the last bit) | |
-# | $u_t$ | phase of the motion at frame $t$, in cycles, from 0 to 1 | |
-# | $\phi$ | a network that looks at one frame | $(C,H,W) \to D$ |
-# | $z$ | class scores, also called logits | $(12)$ |
-# | $m$ | margin within a pair: score of the odd class minus score of the even one | number |
+# | $y$, $\bar y$ | a class and its twin; numbered so that $\bar y = y \oplus 1$ (flip the last bit) | |
+# | $\alpha_t$ | phase of the motion at frame $t$, in cycles, from 0 to 1 | |
+# | $\phi(x_t)$ | what a network makes of one frame | $(C,H,W) \to D$ |
+# | $z$ | representation of a clip | $(D)$ |
+# | $s$ | class scores, also called logits | $(12)$ |
+# | $\Delta$ | margin within a pair: score of the odd class minus score of the even one | number |
 #
 # ## How a clip is drawn
 #
@@ -89,7 +90,7 @@ print(truth["caption"], "| box in frame 0:", truth["boxes"][0].round(1))
 
 # %% [markdown]
 # The motion itself runs in a circle, like the hand of a clock. A digit that leaves the frame on the right comes in again on the
-# left; one that has grown fades and starts small. The clip begins at a random hour, its **phase** $u_0$, and runs through about half
+# left; one that has grown fades and starts small. The clip begins at a random hour, its **phase** $\alpha_0$, and runs through about half
 # of the dial, forwards for one class of a pair and backwards for the other.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-03-clock", "caption": "The motion left/right as a clock with eight hours; at 0/8 the digit is just out of sight. The class right runs round it one way (blue), its twin left the other (orange). Stop either clip at any hour: the picture is the same."}, "image": {"alt": "Eight pictures of a digit in a ring, numbered 0/8 to 7/8, the digit a little further right in each. Outer arrows lead clockwise from 4/8 to 7/8, inner arrows back. Beside it two rows of four numbers: right 4/8, 5/8, 6/8, 7/8; left the same reversed"}}
@@ -117,10 +118,10 @@ schematics.cells(ax, [forth[::-1]], (12, 5.5), rows=["left"], color=plots.ORANGE
 _ = ax.set(xlim=(0, 17), ylim=(10, 0))
 
 # %% [markdown]
-# As a formula, with $a(t)$ the share of the motion done at frame $t$ (it rises from 0 to 1, faster or slower at its ends) and $e$ the
+# As a formula, with $\text{done}(t)$ the share of the motion done at frame $t$ (it rises from 0 to 1, faster or slower at its ends) and the *extent* the
 # part of the dial that the clip covers:
 #
-# $$u_t = \big(u_0 + e\,a(t)\big) \bmod 1,\qquad u_0 \text{ uniform on } [0, 1).$$
+# $$\alpha_t = \big(\alpha_0 + \text{extent}\cdot\text{done}(t)\big) \bmod 1,\qquad \alpha_0 \text{ uniform on } [0, 1).$$
 #
 # A clip of the even class is drawn as its odd twin and reversed, **before** it becomes a file. Here is the same drawing as both:
 
@@ -176,10 +177,10 @@ print("right:", right[10].tolist(), " left:", left[10].tolist())
 # %% [markdown]
 # ### First theorem: a set of frames has no direction
 #
-# A model looks at every frame with the same $\phi$ and averages what it finds: $z(x) = g\big(\tfrac1T\sum_t \phi(x_t)\big)$. A sum does not
+# A model looks at every frame with the same $\phi$ and averages what it finds: $z(x) = \tfrac1T\sum_t \phi(x_t)$. The scores are made of $z$ alone. A sum does not
 # care about the order of its terms, so
 #
-# $$z(\bar x) = g\Big(\tfrac1T\sum_t \phi(x_{T-1-t})\Big) = g\Big(\tfrac1T\sum_t \phi(x_t)\Big) = z(x).$$
+# $$z(\bar x) = \tfrac1T\sum_t \phi(x_{T-1-t}) = \tfrac1T\sum_t \phi(x_t) = z(x).$$
 #
 # Any function of the frames as an unordered set does the same: a maximum over time, or attention that has not been told the order
 # (chapters 5 and 6). It gives a clip and its reversal **one score**. Their classes differ, so it is right on exactly one of the two. Over clips
@@ -195,12 +196,12 @@ for pool in (lambda f: f.mean(1), lambda f: f.amax(1)):
 # %% [markdown]
 # ### Second theorem: nor has a sum over frames
 #
-# Now the model may know *when* each frame comes. It has another table $g_t$ for each position and adds up: $m(x) = \sum_t g_t(x_t)$. A linear
+# Now the model may know *when* each frame comes. It has another table of weights $w_t$ for each position and adds up: $\Delta(x) = \sum_t w_t(x_t)$. A linear
 # layer over the features of all frames, side by side, is such a sum, and so is a linear layer on frame differences. It may well score a clip and its
 # reversal differently. But look at one position $t$ at a time: over all the starts, the class *right* shows every hour there equally
 # often, and so does *left*. Hence, for each $t$ and then for the sum,
 #
-# $$\mathbb E\,[\,m(x) \mid \text{right}\,] = \sum_t \mathbb E\,[\,g_t(x_t) \mid \text{right}\,] = \sum_t \mathbb E\,[\,g_t(x_t) \mid \text{left}\,] = \mathbb E\,[\,m(x) \mid \text{left}\,].$$
+# $$\mathbb E\,[\,\Delta(x) \mid \text{right}\,] = \sum_t \mathbb E\,[\,w_t(x_t) \mid \text{right}\,] = \sum_t \mathbb E\,[\,w_t(x_t) \mid \text{left}\,] = \mathbb E\,[\,\Delta(x) \mid \text{left}\,].$$
 #
 # The two classes have the **same mean score**, whatever the tables hold.
 
@@ -238,11 +239,11 @@ assert abs(total(right).mean() - total(left).mean()) < 1e-6
 
 # %% [markdown]
 # **What follows for the loss.** Train the sum to tell the two classes apart. With $y = +1$ for the odd class, $-1$ for the even one, the
-# cross-entropy within the pair is $\ell(ym) = \log(1 + e^{-ym})$: $\log 2 \approx 0.693$ for a model that says nothing ($m = 0$), less if $m$ has
+# cross-entropy within the pair is $\ell(y\Delta) = \log(1 + e^{-y\Delta})$: $\log 2 \approx 0.693$ for a model that says nothing ($\Delta = 0$), less if $\Delta$ has
 # the sign of $y$. The function is convex, so by Jensen's inequality its mean is at least its value at the mean; and both
 # classes have the same mean score, call it $\mu$. So, with balanced classes,
 #
-# $$\mathbb E\,\ell(ym) \;\ge\; \tfrac12\,\ell(\mu) + \tfrac12\,\ell(-\mu) \;\ge\; \log 2 .$$
+# $$\mathbb E\,\ell(y\Delta) \;\ge\; \tfrac12\,\ell(\mu) + \tfrac12\,\ell(-\mu) \;\ge\; \log 2 .$$
 #
 # No sum over frames has a lower loss than saying nothing. Try to train one: a table for each position, the whole clock as training set.
 
@@ -361,9 +362,9 @@ print(f"from {draws.min():.2f} to {draws.max():.2f}; the middle 95 % from {low:.
 
 # %% [markdown]
 # The Wilson interval {cite}`wilson1927` turns this round: given $\hat p$ measured on $n$ clips, which true values would produce it without
-# surprise (within $z = 1.96$ standard errors)? Solve $|\hat p - p| = z\sqrt{p(1-p)/n}$ for $p$:
+# surprise (within $\zeta = 1.96$ standard errors)? Solve $|\hat p - p| = \zeta\sqrt{p(1-p)/n}$ for $p$:
 #
-# $$p_\pm = \frac{\hat p + \frac{z^2}{2n} \pm z\sqrt{\frac{\hat p(1-\hat p)}{n} + \frac{z^2}{4n^2}}}{1 + \frac{z^2}{n}}.$$
+# $$p_\pm = \frac{\hat p + \frac{\zeta^2}{2n} \pm \zeta\sqrt{\frac{\hat p(1-\hat p)}{n} + \frac{\zeta^2}{4n^2}}}{1 + \frac{\zeta^2}{n}}.$$
 
 
 # %%
@@ -383,10 +384,10 @@ for k, n in ((54, 60), (540, 600), (600, 600)):
 # Our test set has 600 clips, so a single accuracy near 0.5 is good to about four points either way. Differences smaller than that
 # need more seeds or more clips, not more adjectives. Even 600 of 600 does not mean 1.
 #
-# **And of a mean over seeds?** Train the same model from three seeds and you have three numbers with mean $\bar s$ and standard deviation
-# $\hat\sigma$. Were the true spread $\sigma$ known, $\bar s \pm 1.96\,\sigma/\sqrt n$ would hold the true mean 95 times in 100. But $\hat\sigma$ comes
-# from the same three numbers, and is often too small by luck. Look at the ratio that counts, $r = (\bar s - \mu)/(\hat\sigma/\sqrt n)$: its distribution
-# depends on $n$ alone (for normal $s$, shift and scale cancel), so you can simulate it once and for all.
+# **And of a mean over seeds?** Train the same model from three seeds and you have three shares with mean $\hat\mu$ and standard deviation
+# $\hat\sigma$. Were the true spread $\sigma$ known, $\hat\mu \pm 1.96\,\sigma/\sqrt n$ would hold the true mean 95 times in 100. But $\hat\sigma$ comes
+# from the same three numbers, and is often too small by luck. Look at the ratio that counts, $(\hat\mu - \mu)/(\hat\sigma/\sqrt n)$: its distribution
+# depends on $n$ alone (for normal shares, location and scale cancel), so you can simulate it once and for all.
 
 # %%
 rng = np.random.default_rng(0)
@@ -398,7 +399,7 @@ for n in (3, 5, 30):
     print(f"{n:2} seeds: ±1.96 holds the mean in {held:.0%} of cases; 95 % need ±{needed:.2f}")
 
 # %% [markdown]
-# That factor is the quantile of **Student's t** with $n-1$ degrees of freedom {cite}`student1908`, and the interval $\bar s \pm t\,\hat\sigma/\sqrt n$ is the one every plot over seeds in
+# That factor is the quantile of **Student's t** with $n-1$ degrees of freedom {cite}`student1908`, and the interval $\hat\mu \pm \text{factor}\cdot\hat\sigma/\sqrt n$ is the one every plot over seeds in
 # this book draws. With three seeds it is twice as wide as the famous 1.96 would have it: honest, and a reason to pair and to repeat.
 
 # %%
@@ -463,7 +464,7 @@ plt.show()
 
 # %% [markdown]
 # The line "frame 0 alone" is the one to guard. Is one half inside the interval for each pair, on both levels? These are twelve questions at once; at 95 % you should
-# expect about one false alarm in every other such list. Divide the allowed 5 % by twelve (Bonferroni's correction), which makes $z = 2.87$:
+# expect about one false alarm in every other such list. Divide the allowed 5 % by twelve (Bonferroni's correction), which makes $\zeta = 2.87$:
 
 # %%
 z = stats.norm.ppf(1 - 0.05 / 12 / 2)
@@ -806,15 +807,15 @@ assert abs(score - 0.5) < 0.06
 #
 # ```{exercise} Build: the asymmetry detector
 # :label: ex-03-detector
-# Write `is_reversal_symmetric(indices, n)` and run it on `video.sample_uniform(n, k)` for all $k \le n \le 64$. For which $k$ and $n$ does uniform
+# Write `is_reversal_symmetric(indices, n)` and run it on `video.sample_uniform(n, T)` for all $T \le n \le 64$. For which $T$ and $n$ does uniform
 # sampling keep the first theorem? Propose a rule that does so wherever one can.
 # ```
 #
 # ```{solution} ex-03-detector
 # :class: dropdown
-# `sorted(n - 1 - np.asarray(indices)) == sorted(indices)`. Rounding down breaks 714 of the 2,080 cases. Of these, 528 have an even $n$ and an odd $k$ and cannot be mended by any rule:
+# `sorted(n - 1 - np.asarray(indices)) == sorted(indices)`. Rounding down breaks 714 of the 2,080 cases. Of these, 528 have an even $n$ and an odd $T$ and cannot be mended by any rule:
 # reversal sends frame $i$ to $n - 1 - i$, which is another frame when $n$ is even, so a symmetric choice consists of twos. Taking the first half of the indices, mirroring
-# it, and adding the middle frame when $k$ and $n$ are odd mends the other 186.
+# it, and adding the middle frame when $T$ and $n$ are odd mends the other 186.
 # ```
 #
 # ```{exercise} Build: relate two neighbours
@@ -835,7 +836,7 @@ assert abs(score - 0.5) < 0.06
 # flipped arrays) above 0.5, with what interval? Try a coarser quantiser.
 # ```
 #
-# ```{admonition} Hint
+# ```{hint}
 # :class: dropdown
 # `motion.MotionSpec(intra=False)` is a set of its own; score it with `evaluation.pair_scores(logits, labels)` on the files as they are, and draw the five numbers with `plots.intervals`. A prototype of
 # this book saw a small but steady excess. For a coarser quantiser write the frames of `motion.render` yourself, with `video.write_video(..., options={"crf": "38"})`.

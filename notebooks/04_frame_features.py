@@ -1074,7 +1074,7 @@ assert not independent(copy.deepcopy(digital[0]).train(), clips["test"][:8])
 #
 # ```{solution} ex-04-depthwise
 # :class: dropdown
-# `F.unfold(x, k, …).unflatten(1, (C, k * k))` has shape (B, C, k², L); multiply by `w.flatten(2)`, of shape (C, 1, k²), moved to (C, k², 1), and sum over k². It needs $C$ times fewer multiplications, and mixes no channels; the 1 × 1 convolution
+# `F.unfold(x, k, …).unflatten(1, (C, k * k))` has one axis more, for the taps; multiply by `w.flatten(2)`, of shape (C, 1, k²), moved to (C, k², 1), and sum over the taps. It needs $C$ times fewer multiplications, and mixes no channels; the 1 × 1 convolution
 # after it does.
 # ```
 #

@@ -132,8 +132,8 @@ for name, classes in {"travel": range(4), "shrink, grow or turn": range(4, 8)}.i
 
 # %% [markdown]
 # On digits that travel it is a tracker. On digits that shrink or turn it is none: a turned patch is another patch, and its key no longer
-# fits. Raw pixels are poor queries and keys. A network therefore *learns* what to show and what to ask with, which is the only thing
-# missing below, until "Heads".
+# fits. Raw pixels are poor queries and keys. A network therefore *learns* what to show and what to ask with, which comes in under
+# "Where the three come from".
 #
 # ## Symbols and shapes
 #
@@ -188,7 +188,7 @@ label(ax, "Σ a·v", (18.2, 3), fontsize=8)
 # %% [markdown]
 # ### The same by loop
 #
-# One thing more for a computer: $e^{400}$ overflows. Subtracting the largest score from all of them divides numerator and denominator by the same number, so no
+# One thing more for a computer: $e^{1000}$ is too large a number for it (in single precision, $e^{89}$ is). Subtracting the largest score from all of them divides numerator and denominator by the same number, so no
 # share changes, and no exponent is positive.
 
 
@@ -259,6 +259,7 @@ cells(ax, (weights @ places).tolist(), (16, 1.5), form="{:.1f}", title="AV", col
 # $$Q = XW_q, \qquad K = XW_k, \qquad V = XW_v .$$
 #
 # What a token asks for, what it shows and what it gives are three different things, and all three are trained by the loss at the end of the network.
+#
 
 # %% [markdown]
 # ## Why divide by $\sqrt D$

@@ -1201,7 +1201,7 @@ print(f"within the pair, seed 0: mixed {wrong_score:.3f}, rotary {within['rotary
 assert wrong_score > 0.7
 
 # %% [markdown]
-# TEXT2
+# Hardly. The mix still tells positions apart, and that is enough to learn from. What it has lost is what you chose rotary for, and the one-line test fires at once:
 
 # %%
 for name, rotate in {"rotary": position.apply_rotary, "mixed": mixed}.items():
@@ -1316,7 +1316,7 @@ assert (
 #
 # ```{exercise} Build: a code by distance
 # :label: ex-06-bias
-# Write an attention layer whose scores get a term $-\lambda\,|t-u|$ with a fixed slope $\lambda$ a head {cite}`press2022alibi`. Tests to pass: scores of equal queries and keys are constant along diagonals;
+# Write an attention layer whose scores get a term $-\text{slope}\cdot|t-u|$ with a fixed slope for each head {cite}`press2022alibi`. Tests to pass: scores of equal queries and keys are constant along diagonals;
 # the layer runs at any length. Then show by `torch.testing.assert_close` that a model with it is still blind to *reversal* after a mean, and repair that.
 # ```
 #

@@ -106,21 +106,23 @@ plots.show_video(
 #
 # | symbol | meaning | shape |
 # |---|---|---|
-# | $x_t$ | features of frame $t$ | $(B, D)$; a whole clip $(B, T, D)$ |
-# | $h_t$ | state after frame $t$ | $(B, H)$; article C has $H = 128$ |
-# | $r_t, z_t$ | reset and update gate, numbers between 0 and 1 | $(B, H)$ |
-# | $n_t$ | candidate: what the state would become if nothing were kept | $(B, H)$ |
-# | $W, U$ | weights of the input and of the state, three blocks each: $r$, $z$, $n$ | $(3H, D)$, $(3H, H)$ |
-# | $b, c$ | biases of the input and of the state | $(3H)$ |
-# | $\sigma, \odot$ | logistic function; product entry by entry | |
+# | $x_t$ | features of frame $t$ | $(B, F)$; a whole clip $(B, T, F)$ |
+# | $h_t$ | state after frame $t$ | $(B, D)$; article C has $D = 128$ |
+# | $r_t, z_t$ | reset and update gate, numbers between 0 and 1 | $(B, D)$ |
+# | $n_t$ | candidate: what the state would become if nothing were kept | $(B, D)$ |
+# | $W_x, W_h$ | weights of the input and of the state, three blocks of rows each: for $r$, $z$, $n$ | $(3D, F)$, $(3D, D)$ |
+# | $b_x, b_h$ | their biases | $(3D)$ |
+# | $m$ | share of the old value that a running average keeps | |
+# | $\odot$ | product entry by entry | |
 #
 # ## From a leaky average to a gate
 #
-# The rule of the opening, with $a$ the share that is kept:
+# The rule of the opening, with $m$ the share that is kept:
 #
-# $$h_t = a\,h_{t-1} + (1-a)\,x_t = (1-a)\sum_{k\ge 0} a^k\,x_{t-k}.$$
+# $$h_t = m\,h_{t-1} + (1-m)\,x_t = (1-m)\sum_{i\ge 0} m^i\,x_{t-i}.$$
 #
-# Unrolled, it is a weighted sum of the past whose weights shrink by $a$ with every step. With $a$ near 0 the state is the last frame; with $a$ near 1 it remembers long, and everything alike.
+# Unrolled, it is a weighted sum of the past whose weights shrink by $m$ with every step. With $m$ near 0 the state is the last frame; with $m$ near 1 it remembers long, and everything alike.
+# Here is a task that no single $m$ can do. A noisy signal; now and then a cue says *this value matters*; keep it until the next cue. What you want is $m$ near 1 between cues and near 0
 
 # %%
 x = torch.randn(30)
@@ -129,7 +131,6 @@ weights[0] = 0.8**29  # the first frame also fills the start
 torch.testing.assert_close(leaky(x, 0.8)[-1], weights @ x)
 
 # %% [markdown]
-# Here is a task that no single $a$ can do. A noisy signal; now and then a cue says *this value matters*; keep it until the next cue. What you want is $a$ near 1 between cues and near 0
 # at a cue: **a rate that the input chooses**. Call it $z_t$, the update gate.
 
 
@@ -157,7 +158,7 @@ best = min(
 )
 assert errors["gate"] < 0.05 < 0.3 < best
 
-# %% mystnb={"figure": {"name": "fig-08-leaky", "caption": "Keep the value at each cue (triangles) until the next. A leaky average either follows the noise or smears everything; a rate that drops to zero at the cue and stays near one otherwise holds the value."}, "image": {"alt": "A noisy signal in grey, three cues, a step-like curve of the gated state that holds the signal's value from cue to cue, and two leaky averages that do not"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-leaky", "caption": "Keep the value at each cue (triangles) until the next. A leaky average either follows the noise or smears everything; a rate that drops to zero at the cue and stays near one otherwise holds the value."}, "image": {"alt": "A noisy signal in grey, three cues, a step-like curve of the gated state that holds the signal's value from cue to cue, and two leaky averages that do not"}}
 fig, ax = plt.subplots(figsize=(7.5, 2.6))
 ax.plot(signal, ".", color=plots.GRAY, ms=4, label="signal")
 ax.plot(leaky(signal, 0.5), lw=1, color=plots.COLORS[2], label="keeps 0.5")
@@ -174,11 +175,14 @@ _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 # both. And a second gate, the reset $r$, says how much of the old state the candidate may see:
 #
 # $$\begin{aligned}
-# r &= \sigma(W_r x + b_r + U_r h + c_r) &\qquad z &= \sigma(W_z x + b_z + U_z h + c_z)\\
-# n &= \tanh\!\big(W_n x + b_n + r\odot(U_n h + c_n)\big) & h' &= z\odot h + (1-z)\odot n .
+# r_t &= \operatorname{sigmoid}(W_x^r x_t + b_x^r + W_h^r h_{t-1} + b_h^r) \\
+# z_t &= \operatorname{sigmoid}(W_x^z x_t + b_x^z + W_h^z h_{t-1} + b_h^z)\\
+# n_t &= \tanh\!\big(W_x^n x_t + b_x^n + r_t\odot(W_h^n h_{t-1} + b_h^n)\big) \\
+# h_t &= z_t\odot h_{t-1} + (1-z_t)\odot n_t .
 # \end{aligned}$$
 #
-# The last equation is the gated average again. Once as slowly as possible, unit by unit:
+# The last equation is the gated average again.
+# Once as slowly as possible, unit by unit. In code `w, b` are $W_x, b_x$ and `u, c` are $W_h, b_h$:
 
 
 # %%
@@ -222,7 +226,7 @@ torch.testing.assert_close(by_unit, gru_cell(x, h, tuple(weights)))  # the packa
 # %% [markdown]
 # ## Two forms under one name
 #
-# Cho's paper resets *before* the matrix product, $n = \tanh\big(Wx + b + U(r\odot h) + c\big)$. PyTorch, as above, resets *after* it, because $Uh$ can then be computed together with the
+# Cho's paper resets *before* the matrix product, $n_t = \tanh\big(W_x^n x_t + b_x^n + W_h^n(r_t\odot h_{t-1}) + b_h^n\big)$. PyTorch, as above, resets *after* it, because $W_h h_{t-1}$ can then be computed together with the
 # gates. Both are called GRU. Give them the same weights:
 
 # %%
@@ -241,14 +245,14 @@ print(f"PyTorch against nn.GRU: {(after - theirs).abs().max():.0e}")
 print(f"Cho against nn.GRU:     {(cho - theirs).abs().max():.1f}")
 assert (after - theirs).abs().max() < 1e-12 and (cho - theirs).abs().max() > 0.1
 
-# %% mystnb={"figure": {"name": "fig-08-forms", "caption": "Cho's and PyTorch's form on the same weights and inputs. They agree at the first step, whose state is zero and the bias small; from then on they are two different networks."}, "image": {"alt": "A curve of the mean difference between the two forms that starts low and rises within a few steps to a plateau"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-forms", "caption": "Cho's and PyTorch's form on the same weights and inputs. They agree at the first step, whose state is zero and the bias small; from then on they are two different networks."}, "image": {"alt": "A curve of the mean difference between the two forms that starts low and rises within a few steps to a plateau"}}
 fig, ax = plt.subplots(figsize=(5.5, 2.3))
 ax.plot(range(1, 41), (cho - after).abs().mean((0, 2)))
 _ = ax.set(xlabel="step", ylabel="mean |difference|", ylim=(0, None))
 
 # %% [markdown]
 # Neither is wrong, and a network can be trained in either. But weights do not travel between them: a checkpoint from a library with the other form loads without complaint and computes something
-# else. When do the two agree? When $r\odot(Uh + c) = U(r \odot h) + c$: if $U_n$ is diagonal and $c_n$ zero, or if all resets are 1. A test of the first:
+# else. When do the two agree? When $r\odot(W_h^n h + b_h^n) = W_h^n(r \odot h) + b_h^n$: if $W_h^n$ is diagonal and $b_h^n$ zero, or if all resets are 1. A test of the first:
 
 # %%
 diagonal = [p.detach().clone() for p in pair.all_weights[0]]
@@ -301,12 +305,12 @@ assert (careless - last)[:, 1].abs().max() > 0.1
 #
 # What happened at frame 0 can only be learned if the loss at the end has a slope there. Going back one step multiplies the gradient by
 #
-# $$\frac{\partial h'}{\partial h} = \operatorname{diag}(z) + (\text{terms through the gates and the candidate}).$$
+# $$\frac{\partial h_t}{\partial h_{t-1}} = \operatorname{diag}(z_t) + (\text{terms through the gates and the candidate}).$$
 #
-# A plain RNN, $h' = \tanh(Wx + Uh)$, has only terms of the second kind, which shrink or grow geometrically {cite}`pascanu2013difficulty`. The GRU's first term is a straight road, as wide as $z$.
+# A plain RNN, $h_t = \tanh(W_x x_t + W_h h_{t-1})$, has only terms of the second kind, which shrink or grow geometrically {cite}`pascanu2013difficulty`. The GRU's first term is a straight road, as wide as $z_t$.
 #
-# The usual story ends there: gates cure the vanishing gradient. **Prediction** for freshly initialised networks over 100 frames: with PyTorch's initialisation, $z$ is near one half, so the GRU's road is
-# about as short as the RNN's, and only a gate that is *open* (a large bias $c_z$) reaches frame 0. A residual stack adds roads between layers, not between frames: it should reach no
+# The usual story ends there: gates cure the vanishing gradient. **Prediction** for freshly initialised networks over 100 frames: with PyTorch's initialisation, $z_t$ is near one half, so the GRU's road is
+# about as short as the RNN's, and only a gate that is *open* (a large bias $b_h^z$) reaches frame 0. A residual stack adds roads between layers, not between frames: it should reach no
 # further than its layers do. **Refuted** if the default GRU keeps a thousandth of its gradient over 50 frames, if the open gate keeps less than a hundredth over 99, or if the residual stack reaches much further back than the single GRU.
 
 
@@ -343,7 +347,7 @@ for name, size in far.items():
         f"{name:23s} left after 10 frames {size[-11]:.0e}, 50: {size[-51]:.0e}, 99: {size[0]:.0e}"
     )
 
-# %% mystnb={"figure": {"name": "fig-08-gradient", "caption": "Gradient of the last state at earlier frames, before training (logarithmic). The default GRU forgets about as fast as a plain RNN, and so does a residual stack: its shortcuts run between layers. A gate that starts open keeps the road to frame 0."}, "image": {"alt": "Four curves over the number of frames back. RNN, GRU and residual GRU fall steeply to tiny values within some dozens of frames; the open gate's curve falls slowly and stays far above"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-gradient", "caption": "Gradient of the last state at earlier frames, before training (logarithmic). The default GRU forgets about as fast as a plain RNN, and so does a residual stack: its shortcuts run between layers. A gate that starts open keeps the road to frame 0."}, "image": {"alt": "Four curves over the number of frames back. RNN, GRU and residual GRU fall steeply to tiny values within some dozens of frames; the open gate's curve falls slowly and stays far above"}}
 fig, ax = plt.subplots(figsize=(7, 2.8))
 for name, size in far.items():
     ax.semilogy(range(100), size.flip(0), label=name)
@@ -363,7 +367,7 @@ assert rate["residual GRU, 4 layers"] < rate["GRU, update gate open"] - 0.1
 #
 # GRU layers can be stacked, each reading the states of the one below. Chapter 4's lesson on depth holds here too: give each layer a shortcut, and a normalised copy to read {cite}`he2016resnet,ba2016layernorm`,
 #
-# $$x \leftarrow x + \mathrm{GRU}_l\big(\mathrm{LN}_l(x)\big).$$
+# $$x \leftarrow x + \operatorname{GRU}_l\big(\operatorname{norm}_l(x)\big), \qquad l = 1, \dots, L.$$
 #
 # Without shortcut and norm it must be PyTorch's own stack:
 
@@ -598,7 +602,7 @@ for model in (pooled["mean"][0], pooled["attention"][0]):  # the running pools, 
         if t % 33 == 0:
             torch.testing.assert_close(logits, model(ready[:, : t + 1]), rtol=1e-4, atol=1e-4)
 
-# %% mystnb={"figure": {"name": "fig-08-stream", "caption": "The running answer on a slow clip of 100 frames: share given to its true class and to the twin. Trained on eight frames, the network answers after every one of the hundred."}, "image": {"alt": "Six small panels with two curves each over 100 frames, the share of the true class and of its twin"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-stream", "caption": "The running answer on a slow clip of 100 frames: share given to its true class and to the twin. Trained on eight frames, the network answers after every one of the hundred."}, "image": {"alt": "Six small panels with two curves each over 100 frames, the share of the true class and of its twin"}}
 shares = answers.softmax(-1)
 fig, axes = plt.subplots(2, 3, figsize=(8, 3.2), sharex=True, sharey=True)
 for ax, i in zip(axes.flat, range(1, 12, 2), strict=True):
@@ -882,7 +886,7 @@ ledger.claim(
     f"/ {table['decision tree']['f1']:.2f}.",
 )
 
-# %% mystnb={"figure": {"name": "fig-08-heads", "caption": "F1 of each class with three heads on the same frozen vectors. The SVM follows the linear head; the tree lies below both in most classes."}, "image": {"alt": "Twelve groups of three dots: linear and SVM close together, the tree mostly lower"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-heads", "caption": "F1 of each class with three heads on the same frozen vectors. The SVM follows the linear head; the tree lies below both in most classes."}, "image": {"alt": "Twelve groups of three dots: linear and SVM close together, the tree mostly lower"}}
 fig, ax = plt.subplots(figsize=(7.5, 2.6))
 for name, answer in heads.items():
     per_class = precision_recall_fscore_support(labels[2], answer, zero_division=0)[2]
@@ -898,7 +902,7 @@ _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
 #
 # $$h_t = (1 - z_t)\cdot o_t + z_t\cdot r_t\cdot o_t ,$$
 #
-# where $o_t$, "the output gate", has weights $W_o$ and a bias $b_o$ but no equation. The kindest reading is a third gate, $o_t = \sigma(W_o[h_{t-1}, x_t] + b_o)$. Compare the last line with the GRU's:
+# where $o_t$, "the output gate", has weights and a bias but no equation. The kindest reading is a third gate, a sigmoid of frame and state like the other two. Compare the last line with the GRU's:
 # there is no candidate, and **no $h_{t-1}$**. Factor it: $h_t = o_t \odot \big(1 - z_t(1 - r_t)\big)$. The past enters only through the three sigmoids.
 
 
@@ -936,7 +940,7 @@ learns = min(short["printed"]) > 0.7
 print("prediction 1", "holds" if learns else "REFUTED")
 
 # %% [markdown]
-# Training looks fine. Loss falls, accuracy is far above chance, a reviewer who looks at the score sees nothing. Now the holding test: a number at step 0 with a flag, noise afterwards, and the number is asked for at the end.
+# Training looks fine. Loss falls, accuracy is far above chance, a reviewer who looks at the score sees nothing. Now the holding test: a number at step 0 with a mark, noise afterwards, and the number is asked for at the end.
 
 
 # %%
@@ -983,7 +987,7 @@ print("prediction 2", "holds" if unlearned and min(held_share["GRU", 8]) > 0.9 e
 print("prediction 3", "holds" if carried > 0.9 else "REFUTED")
 assert min(held_share["printed", 1]) > 0.9  # the control: what the network can do, this training finds
 
-# %% mystnb={"figure": {"name": "fig-08-hold", "caption": "Share of a number's variance that is still there after a wait, a dot per seed. The printed recurrence knows it one step later and did not learn to keep it for eight; with the old state put back into the last line it holds, candidate or no candidate."}, "image": {"alt": "Four rows: GRU and carried state after eight steps near one, printed after one step near one, after eight at zero"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-hold", "caption": "Share of a number's variance that is still there after a wait, a dot per seed. The printed recurrence knows it one step later and did not learn to keep it for eight; with the old state put back into the last line it holds, candidate or no candidate."}, "image": {"alt": "Four rows: GRU and carried state after eight steps near one, printed after one step near one, after eight at zero"}}
 fig, ax = plt.subplots(figsize=(6.5, 2.6))
 named = {f"{name}, wait {wait}": shares for (name, wait), shares in held_share.items()}
 for row, shares in enumerate(named.values()):
@@ -994,11 +998,14 @@ ax.invert_yaxis()
 # %% [markdown]
 # ### Did not, or cannot?
 #
-# Two hundred updates that fail prove nothing about what a network *can* do. So build it by hand. With the update gate shut ($z\approx 0$) the printed line is $h = o$: one sigmoid of a weighted sum of the frame and the old state. Three such units, for an input (value $v$, flag $f$):
+# Two hundred updates that fail prove nothing about what a network *can* do. So build it by hand. With the update gate shut ($z_t\approx 0$) the printed line is $h_t = o_t$: one sigmoid of a weighted sum of the frame and the old state. Three such units, *catch*, *flag* and *hold* (A, F and B in the comments and on the axes below), each with its old value marked by $t-1$:
 #
-# $$A = \sigma(0.4\,v + 40 f - 40),\qquad F = \sigma(40 f - 20),\qquad B' = \sigma(4B + 2A - F - 2).$$
+# $$\begin{aligned}
+# \text{catch}_t &= \operatorname{sigmoid}(0.4\,\text{value}_t + 40\,\text{mark}_t - 40), \qquad \text{flag}_t = \operatorname{sigmoid}(40\,\text{mark}_t - 20),\\
+# \text{hold}_t &= \operatorname{sigmoid}(4\,\text{hold}_{t-1} + 2\,\text{catch}_{t-1} - \text{flag}_{t-1} - 2).
+# \end{aligned}$$
 #
-# $A$ is $\sigma(0.4 v)$ at the flag and zero afterwards, $F$ copies the flag. One step later $B$ takes the value in. From then on $B' = \sigma(4B - 2)$, and the slope of that map at $B=\tfrac12$ is $4\cdot\tfrac14 = 1$: what lies near one half neither grows nor shrinks.
+# *Catch* is $\operatorname{sigmoid}(0.4\,\text{value})$ at the mark and zero afterwards, *flag* copies the mark. One step later *hold* takes the value in. From then on $\text{hold}_t = \operatorname{sigmoid}(4\,\text{hold}_{t-1} - 2)$, and the slope of that map at $\tfrac12$ is $4\cdot\tfrac14 = 1$: what lies near one half neither grows nor shrinks.
 
 
 # %%
@@ -1139,7 +1146,7 @@ ledger.claim(
 #
 # 1. Averaging frames is order-blind. Why is averaging GRU states not?
 # 2. Residual shortcuts help deep stacks. Why do they not lengthen the memory over time?
-# 3. Article C's cell with $z=1$ and $r=1$ gives $h_t=o_t$. Why is that not "keeping"?
+# 3. Article C's cell with $z_t=1$ and $r_t=1$ gives $h_t=o_t$. Why is that not "keeping"?
 #
 # ```{admonition} Answers
 # :class: dropdown
@@ -1152,22 +1159,22 @@ ledger.claim(
 #
 # ```{exercise} Warm-up: half-life
 # :label: ex-08-half
-# A leaky average keeps $a$. After how many frames is a frame's weight halved? Which $a$ gives a half-life of 50 frames?
+# A leaky average keeps $m$. After how many frames is a frame's weight halved? Which $m$ gives a half-life of 50 frames?
 # ```
 #
 # ```{solution} ex-08-half
 # :class: dropdown
-# $a^k = \tfrac12$ gives $k = \ln 2 / (-\ln a)$. For $k = 50$: $a = 2^{-1/50}$, about `0.986`; the update gate's bias that gives it is $\ln\frac{a}{1-a}$, a little above 4.
+# $m^i = \tfrac12$ gives $i = \ln 2 / (-\ln m)$. For $i = 50$: $m = 2^{-1/50}$, about `0.986`; the update gate's bias that gives it is $\ln\frac{m}{1-m}$, a little above 4.
 # ```
 #
 # ```{exercise} Warm-up: one reset
 # :label: ex-08-reset
-# Set the candidate's rows of $U$ to a permutation matrix and $c_n = 0$. How must $r$ be permuted for Cho's and PyTorch's form to agree?
+# Set $W_h^n$ to a permutation matrix $\Pi$ and $b_h^n = 0$. How must $r_t$ be permuted for Cho's and PyTorch's form to agree?
 # ```
 #
 # ```{solution} ex-08-reset
 # :class: dropdown
-# $P(r \odot h) = (Pr) \odot (Ph)$. So PyTorch's form with the reset gate's rows permuted by $P$ equals Cho's. For a full matrix no such trick exists.
+# $\Pi(r \odot h) = (\Pi r) \odot (\Pi h)$. So PyTorch's form with the reset gate's rows permuted by $\Pi$ equals Cho's. For a full matrix no such trick exists.
 # ```
 #
 # ```{exercise} Build: both ways
@@ -1183,13 +1190,13 @@ ledger.claim(
 #
 # ```{exercise} Build: a gate with a memory
 # :label: ex-08-chrono
-# Start a GRU's update bias at $\ln(u)$ with $u$ uniform in $[1, T]$ for each unit. Tests to pass: `hold` at a wait of 60 steps explains more than nine tenths; `reach` at 99 frames
+# Start a GRU's update bias at the logarithm of a number drawn from 1 to $T$, another for each unit. Tests to pass: `hold` at a wait of 60 steps explains more than nine tenths; `reach` at 99 frames
 # lies above the default's. Does it cost anything at a wait of 1?
 # ```
 #
 # ```{hint}
 # :class: dropdown
-# `bias_hh_l0` holds reset, update, candidate in this order: `layer.bias_hh_l0[H : 2 * H] = torch.log(u)`. With $z=\sigma(\ln u) = u/(1+u)$ a unit keeps for about $u$ steps.
+# `bias_hh_l0` holds reset, update, candidate in this order: `layer.bias_hh_l0[D : 2 * D] = torch.log(drawn)`. The gate is then drawn/(1 + drawn), and the unit keeps for about `drawn` steps.
 # ```
 #
 # ```{exercise} Explore: which half of the recipe

@@ -56,7 +56,7 @@ hard = {s: motion.load(motion.MotionSpec(level=2), s) for s in motion.SPLITS}
 # Cut a clip along time: take one row of pixels from every frame and lay the rows under one another. A thing that stands still draws a
 # vertical line. A thing that moves draws a slanted one, and the slant is its velocity.
 
-# %% mystnb={"figure": {"name": "fig-09-slice", "caption": "One row of pixels over time, for a clip, its reversal, and the clip minus its mean over time. The background makes vertical stripes, the digit a slanted one; playing backwards flips the slant."}, "image": {"alt": "Three images with time running down and position running across. A streak leans one way in the first and third and the other way in the second, over vertical stripes"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-09-slice", "caption": "One row of pixels over time, for a clip, its reversal, and the clip minus its mean over time. The background makes vertical stripes, the digit a slanted one; playing backwards flips the slant."}, "image": {"alt": "Three images with time running down and position running across. A streak leans one way in the first and third and the other way in the second, over vertical stripes"}}
 at = int((easy["test"].labels == motion.CLASSES.index("right")).nonzero()[10])
 grey = easy["test"].float()[at].mean(1)  # (T, 3, H, W) -> (T, H, W)
 row = int(easy["test"].boxes[at, :, [1, 3]].nanmean())  # the middle of the digit
@@ -96,11 +96,11 @@ assert min(by_hand.values()) > 0.9
 # | symbol | meaning | shape |
 # |---|---|---|
 # | $x$ | clips, channels before time as `Conv3d` wants them | $(B, C, T, H, W)$ |
-# | $W$, $b$ | kernel and bias | $(O, C, k_t, k_h, k_w)$, $(O)$ |
-# | $s$, $p$ | stride; zeros padded on each side | per axis |
+# | $w$, $b$ | kernel and bias | $(C', C, \kappa, \kappa, \kappa)$, $(C')$ |
+# | $\kappa$ | side of a kernel; stride and padding are written out | per axis |
 # | $R$ | receptive field: how many frames (pixels) one output depends on | |
-# | $h_t$, $c_t$ | state and cell of the LSTM | $(B, H)$ |
-# | $i, f, o, g$ | input, forget and output gate; candidate | $(B, H)$ |
+# | $h_t$, $c_t$ | state and cell of the LSTM | $(B, D)$ |
+# | $i_t, f_t, o_t, g_t$ | input, forget and output gate; candidate | $(B, D)$ |
 # | $z$ | concatenated features of all branches | $(B, D)$ |
 #
 # Clips are $(B, T, C, H, W)$ everywhere else in this book. One `transpose(1, 2)` leads from the one to the other, and forgetting
@@ -110,7 +110,7 @@ assert min(by_hand.values()) > 0.9
 #
 # The sum of {chapter}`04`, with one more index. Output channel $o$ at place $(t, i, j)$:
 #
-# $$y_{o,t,i,j} = b_o + \sum_{c}\sum_{u,v,w} W_{o,c,u,v,w}\; x_{c,\; st+u,\; si+v,\; sj+w}.$$
+# $$h_{o,t,i,j} = b_o + \sum_{c=0}^{C-1}\;\sum_{t',i',j'=0}^{\kappa-1} w_{o,c,t',i',j'}\; x_{c,\;\text{stride}\cdot t+t',\;\text{stride}\cdot i+i',\;\text{stride}\cdot j+j'}.$$
 
 
 # %%
@@ -167,12 +167,12 @@ for k, stride, padding in ((3, 1, 1), (3, 2, 1), (5, 2, 2), (1, 1, 0)):
 # %% [markdown]
 # ### How far does one output see?
 #
-# A window of $k$ frames sees $k$ frames. A second window of $k$ outputs, which lie $s$ frames apart, sees $(k-1)s$ frames more. In general
+# A window of $\kappa$ frames sees $\kappa$ frames. A second window of $\kappa$ outputs, which lie a stride apart, sees $(\kappa-1)$ strides more. In general, over the layers $l$,
 #
-# $$R = 1 + \sum_{l} (k_l - 1)\prod_{m<l} s_m .$$
+# $$R = 1 + \sum_{l} (\kappa_l - 1)\prod_{i<l} \text{stride}_i .$$
 #
-# Each branch of the system has two convolutions, the first with stride 2 on all axes. So $R = 1 + (k-1) + 2(k-1)$: 7 frames and 7 pixels
-# for $k = 3$, 13 for $k = 5$. A formula like this is easily off by one; the gradient is not. Make all weights positive, so that
+# Each branch of the system has two convolutions, the first with stride 2 on all axes. So $R = 1 + (\kappa-1) + 2(\kappa-1)$: 7 frames and 7 pixels
+# for $\kappa = 3$, 13 for $\kappa = 5$. A formula like this is easily off by one; the gradient is not. Make all weights positive, so that
 # nothing cancels and no ReLU sleeps, and ask which inputs one output depends on.
 
 
@@ -194,7 +194,7 @@ for kernel, field in fields.items():
     print(f"kernel {kernel}³: {extent} frames, rows and columns")
     assert extent == [1 + (kernel - 1) + 2 * (kernel - 1)] * 3
 
-# %% mystnb={"figure": {"name": "fig-09-field", "caption": "What one output of each branch depends on, by gradient (log scale, a slice through time and x). Kernel 3³ reaches 7 frames and 7 pixels, kernel 5³ 13 of each. Dots: centres of the neighbouring outputs after the two strides; time is halved once, space twice."}, "image": {"alt": "Two square patches of colour on a grid of frame against pixel, the second nearly twice as wide, darker at the rim, with dots every two frames and every four pixels"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-09-field", "caption": "What one output of each branch depends on, by gradient (log scale, a slice through time and x). Kernel 3³ reaches 7 frames and 7 pixels, kernel 5³ 13 of each. Dots: centres of the neighbouring outputs after the two strides; time is halved once, space twice."}, "image": {"alt": "Two square patches of colour on a grid of frame against pixel, the second nearly twice as wide, darker at the rim, with dots every two frames and every four pixels"}}
 fig, axes = plt.subplots(1, 2, figsize=(7, 3), sharey=True)
 for ax, (kernel, field) in zip(axes, fields.items(), strict=True):
     middle = field.sum(1)  # (T, H, W) -> (T, W)
@@ -210,10 +210,10 @@ _ = axes[0].set(ylabel="frame")
 #
 # ### Two kernels for one
 #
-# A $3^3$ kernel from $C$ to $O$ channels has $27\,CO$ weights. Split it: first over space, $1\times3\times3$ into $M$ channels, then over time, $3\times1\times1$
-# into $O$. That takes $9\,CM + 3\,MO$ weights. Choose $M$ so that the two are equal and you have **R(2+1)D** {cite}`tran2018r2plus1d`:
+# A $3^3$ kernel from $C$ to $C'$ channels has $27\,CC'$ weights. Split it: first over space, $1\times3\times3$ into $C''$ channels in between, then over time, $3\times1\times1$
+# into $C'$. That takes $9\,CC'' + 3\,C''C'$ weights. Choose $C''$ so that the two are equal and you have **R(2+1)D** {cite}`tran2018r2plus1d`:
 #
-# $$M = \Big\lfloor \frac{27\,C\,O}{9\,C + 3\,O} \Big\rfloor .$$
+# $$C'' = \Big\lfloor \frac{27\,C\,C'}{9\,C + 3\,C'} \Big\rfloor .$$
 #
 # Without anything between the two, they are *one* convolution: the kernels multiply, and the product is a $3^3$ kernel of a special, low-rank form.
 
@@ -274,12 +274,12 @@ assert (
 #
 # $$
 # \begin{aligned}
-# (i, f, o) &= \sigma(W x_t + U h_{t-1} + b), & g &= \tanh(W_g x_t + U_g h_{t-1} + b_g),\\
-# c_t &= f \odot c_{t-1} + i \odot g, & h_t &= o \odot \tanh c_t .
+# (i_t, f_t, o_t) &= \operatorname{sigmoid}(W_x x_t + b_x + W_h h_{t-1} + b_h), & g_t &= \tanh(W_x^g x_t + b_x^g + W_h^g h_{t-1} + b_h^g),\\
+# c_t &= f_t \odot c_{t-1} + i_t \odot g_t, & h_t &= o_t \odot \tanh c_t .
 # \end{aligned}
 # $$
 #
-# The middle is a sum. Where $f$ is near one, the cell is carried on unchanged, and so is its gradient: $\partial c_t / \partial c_{t-1} = f$ along this path.
+# The middle is a sum. Where $f_t$ is near one, the cell is carried on unchanged, and so is its gradient: $\partial c_t / \partial c_{t-1} = f_t$ along this path.
 
 
 # %%
@@ -312,7 +312,7 @@ for ours, ours_packaged, theirs in zip(*results, strict=True):
 
 # %% [markdown]
 # What the sum is for: how much does the *last* state depend on the frame at time $t$? Compare a plain $\tanh$ recurrence with the LSTM, fresh from their
-# default starting weights, and with an LSTM whose forget gate begins open (bias 3, so $f \approx 0.95$).
+# default starting weights, and with an LSTM whose forget gate begins open (bias 3, so $f_t \approx 0.95$).
 
 
 # %%
@@ -336,7 +336,7 @@ for name, values in memory.items():
     print(f"{name}: frame 0 counts {values[0] / values[-1]:.0e} of the last frame")
 assert memory["LSTM, forget gate open"][0] > 1e3 * memory["LSTM"][0]
 
-# %% mystnb={"figure": {"name": "fig-09-memory", "caption": "How strongly the last of 60 states depends on each input frame, before training. Plain recurrence and LSTM both forget at a constant rate; opening the forget gate makes the decay slow enough for sixty steps. The form gives the possibility, the bias uses it."}, "image": {"alt": "Three lines on a logarithmic axis rising to the right; two fall off steeply towards early frames, one stays within a few powers of ten"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-09-memory", "caption": "How strongly the last of 60 states depends on each input frame, before training. Plain recurrence and LSTM both forget at a constant rate; opening the forget gate makes the decay slow enough for sixty steps. The form gives the possibility, the bias uses it."}, "image": {"alt": "Three lines on a logarithmic axis rising to the right; two fall off steeply towards early frames, one stays within a few powers of ten"}}
 fig, ax = plt.subplots(figsize=(6, 2.6))
 for name, values in memory.items():
     ax.semilogy(values / values[-1], label=name)
@@ -348,8 +348,8 @@ _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 #
 # ### What the article printed
 #
-# Its "LSTM" has an input $\tanh(\sum w x_t + b)$, a hidden layer $x_t^{(h)} = \tanh(\sum w x_t + b,\; x_t^{(h-1)})$ and an output that is a third
-# $\tanh$. Read the comma as a sum. There is no cell and no gate. Look at the indices, too: $h$ counts steps, but the frame is $x_t$ on both sides.
+# Its "LSTM" has an input $\tanh(\sum w x_t + b)$, a hidden layer $x_t^{(l)} = \tanh(\sum w x_t + b,\; x_t^{(l-1)})$ and an output that is a third
+# $\tanh$. Read the comma as a sum. There is no cell and no gate. Look at the indices, too: $l$ counts steps, but the frame is $x_t$ on both sides.
 
 
 # %%
@@ -369,7 +369,7 @@ others = (cross - cross.diag().diag()).max().item()
 print(f"largest influence of another frame on an output: {others:.1f}")
 assert others == 0 and cross.diag().min() > 0
 
-# %%
+# %% tags=["hide-input"]
 ledger.claim(
     "D1",
     "corrected",
@@ -414,7 +414,7 @@ print(
 )
 assert bend["printed"] < 0.02 and bend["with √D"] > 0.1
 
-# %% mystnb={"figure": {"name": "fig-09-tanh", "caption": "The entries of 128 random features after division by their length (orange) sit where tanh is a straight line; multiplied by √D (blue) they reach the bend. Bars: how often each value occurs."}, "image": {"alt": "The curve of tanh with two histograms below: a narrow orange one around zero and a wide blue one from minus three to three"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-09-tanh", "caption": "The entries of 128 random features after division by their length (orange) sit where tanh is a straight line; multiplied by √D (blue) they reach the bend. Bars: how often each value occurs."}, "image": {"alt": "The curve of tanh with two histograms below: a narrow orange one around zero and a wide blue one from minus three to three"}}
 z = F.normalize(torch.randn(1000, 128), dim=1)
 fig, ax = plt.subplots(figsize=(6, 2.6))
 grid = torch.linspace(-3, 3, 200)
@@ -722,7 +722,7 @@ assert all(len(a[0]) >= 4 for a in answers.values())
 # 1. Each branch alone stays near the whole system, because both see motion ({numref}`fig-09-field`). *Refuted by* a branch that loses more than 0.15.
 # 2. Without LSTM little is lost: one output of the $5^3$ branch already sees the whole clip of 8 frames. *Refuted by* a loss above 0.10.
 # 3. Fusion makes no difference beyond the spread of the seeds. *Refuted by* paired differences, seed by seed, whose 95 % interval leaves out zero.
-# 4. Take time out of all kernels ($1\times k\times k$). Now the LSTM is the only part that can know the order. Without it the direction is a coin toss *exactly*; with it,
+# 4. Take time out of all kernels ($1\times \kappa\times \kappa$). Now the LSTM is the only part that can know the order. Without it the direction is a coin toss *exactly*; with it,
 #    it is known. *Refuted by* anything but 0.5 in the first case, or less than 0.75 in the second.
 # 5. At half the contrast, which no model has seen, fusion loses less than concatenation, because it divides the length of the features away. *Refuted by* a loss as large.
 
@@ -792,7 +792,7 @@ for name, make in variants.items():
     shown = {key: [round(v, 2) for v in values] for key, values in scores[name].items()}
     print(f"{name:14s}", shown)
 
-# %% mystnb={"figure": {"name": "fig-09-parts", "caption": "Level 1, a dot per seed, diamonds with 95 % intervals. Left: at this budget every part is worth something, the LSTM most. Right: with kernels that have no extent in time the LSTM alone knows the direction, and without it the direction is a coin toss."}, "image": {"alt": "Two panels of seven rows. Overall: the whole system furthest to the right. Within pair: six rows on the right, the row flat, no LSTM exactly on the dashed line at one half"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-09-parts", "caption": "Level 1, a dot per seed, diamonds with 95 % intervals. Left: at this budget every part is worth something, the LSTM most. Right: with kernels that have no extent in time the LSTM alone knows the direction, and without it the direction is a coin toss."}, "image": {"alt": "Two panels of seven rows. Overall: the whole system furthest to the right. Within pair: six rows on the right, the row flat, no LSTM exactly on the dashed line at one half"}}
 fig, axes = plt.subplots(1, 2, figsize=(8.5, 2.8), sharey=True)
 for ax, key, chance in zip(axes, ("overall", "within"), (1 / 12, 1 / 2), strict=True):
     plots.intervals({n: s[key] for n, s in scores.items()}, f"{key} accuracy", chance, ax=ax)
@@ -826,7 +826,7 @@ for value in scores["flat, no LSTM"]["within"]:
 assert min(scores["whole system"]["within"]) > min(scores["flat, no LSTM"]["within"]) + 0.2
 
 # %% [markdown]
-# The predictions came from somebody who expected the receptive field to do all the work. The runs say otherwise. Taking the LSTM away costs more than taking a branch away, although one output of the larger branch sees most of the clip, and the fused system is ahead of plain concatenation on every seed. Flat kernels with an LSTM do know
+# The predictions came from somebody who expected the receptive field to do all the work. The runs say otherwise. Taking the LSTM away costs more than taking a branch away, although one output of the larger branch sees the whole clip, and the fused system is ahead of plain concatenation on every seed. Flat kernels with an LSTM do know
 # the direction, less surely than we asked for. All of this is a statement about one small budget of updates at one rate, printed above: a part that helps to learn *fast* looks like a part that helps.
 #
 # The last row is of another kind. Kernels with an extent in time see motion where it happens; an LSTM can carry order when nothing before it did; and where neither is there, no training helps, because nothing relates one frame to another.
@@ -909,7 +909,7 @@ assert cost["flat, no LSTM"][0] > 0.3
 # %% [markdown]
 # With three seeds an interval is wide: a difference inside it is not a finding, and neither is "no difference". Taking time out of the kernels *and* the LSTM away stands out, as the theorem says it must. And note what two branches cost: more than twice the weights of the smaller one.
 #
-# One output of the larger branch already sees 13 of 16 frames, so you might have expected the LSTM to be idle. What it does behind such kernels, a mean over time cannot: see the last but one exercise.
+# One output of the larger branch already sees all eight frames, so you might have expected the LSTM to be idle. What it does behind such kernels, a mean over time cannot: see the last but one exercise.
 
 
 # %%
@@ -1006,7 +1006,7 @@ assert list(passed.values()) == [True, False, False, True]
 # %% [markdown]
 # It catches two of three. The gradient shows how they fail: which clip does each row of the output depend on?
 
-# %% mystnb={"figure": {"name": "fig-09-mixing", "caption": "How strongly each row of the output depends on each clip of a batch of six. Right: a row is a clip. Printed view: 96 rows, sixteen in turn for each clip, so no row is a clip. Batch first forgotten: every row also depends on the clips before it, because the LSTM ran over the batch."}, "image": {"alt": "Three matrices: a diagonal; a staircase of tall narrow blocks with 96 rows; a lower triangle, strongest on the diagonal"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-09-mixing", "caption": "How strongly each row of the output depends on each clip of a batch of six. Right: a row is a clip. Printed view: 96 rows, sixteen in turn for each clip, so no row is a clip. Batch first forgotten: every row also depends on the clips before it, because the LSTM ran over the batch."}, "image": {"alt": "Three matrices: a diagonal; a staircase of tall narrow blocks with 96 rows; a lower triangle, strongest on the diagonal"}}
 fig, axes = plt.subplots(1, 3, figsize=(8, 2.5))
 for ax, (name, network) in zip(axes, list(networks.items())[:3], strict=True):
     batch = some.clone().requires_grad_()
@@ -1085,7 +1085,7 @@ ledger.claim(
 # ## What you should know
 #
 # - A 3-D kernel sees the slant in the x–t slice. 27 numbers tell left from right.
-# - $R = 1 + \sum (k_l-1)\prod s$. Prove it by gradient.
+# - $R$ is 1 plus, for each layer, $\kappa-1$ times the strides before it. Prove it by gradient.
 # - R(2+1)D has the same weights and one more ReLU; without the ReLU it is one kernel of low rank.
 # - The LSTM's cell is a sum; an open forget gate is what remembers.
 # - Kernels with time see motion; flat kernels leave order to the LSTM; without either, direction is a coin toss.
@@ -1128,13 +1128,13 @@ ledger.claim(
 #
 # ```{exercise} Build: a two-dimensional unfold
 # :label: ex-09-im2col
-# Write `conv3d` as one matrix product of $(B\,T'H'W', C k^3)$ and $(C k^3, O)$. Tests to pass: equal to `F.conv3d` in value and gradient for the four settings above; strided
+# Write `conv3d` as one matrix product of $(B\,T'H'W', C\kappa^3)$ and $(C\kappa^3, C')$. Tests to pass: equal to `F.conv3d` in value and gradient for the four settings above; strided
 # input (a transposed clip) gives the same. Then measure the memory of the unfolded matrix against that of the clip.
 # ```
 #
 # ```{hint}
 # :class: dropdown
-# `x.unfold(2, k, s).unfold(3, k, s).unfold(4, k, s)` makes windows without copying; move the three window axes to the end, flatten, multiply by `weight.flatten(1).T`. With stride 1 every number of the clip is copied $k^3$ times.
+# `x.unfold(2, k, s).unfold(3, k, s).unfold(4, k, s)` makes windows without copying; move the three window axes to the end, flatten, multiply by `weight.flatten(1).T`. With stride 1 every number of the clip is copied $\kappa^3$ times.
 # ```
 #
 # ```{exercise} Build: one test for any reshape
@@ -1166,7 +1166,7 @@ ledger.claim(
 #
 # ```{hint}
 # :class: dropdown
-# The middle width $M$ is larger than the output's, and it is computed *before* the stride in time has halved the frames. Count with `torch.utils.flop_counter.FlopCounterMode`.
+# The middle width $C''$ is larger than the output's, and it is computed *before* the stride in time has halved the frames. Count with `torch.utils.flop_counter.FlopCounterMode`.
 # ```
 #
 # ## References

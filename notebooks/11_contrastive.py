@@ -67,10 +67,9 @@ _ = plots.filmstrip(strips, width=0.75, ylabels=[f"clip {i}" for i in "AABBCC"])
 #
 # | symbol | meaning | shape |
 # |---|---|---|
-# | $x_i$ | a clip; $x_i'$ and $x_i''$ are two **views** of it | $(T, C, H, W)$, here $(8, 3, 16, 16)$ |
-# | $h_i$ | representation: what the encoder's `embed` returns | $(D)$, here $D = 128$ |
-# | $z_i$ | projection of $h_i$, scaled to length 1; what the loss compares | $(64)$ |
-# | $q, k$ | a query and a key: projections of two views | $(64)$ |
+# | $x_i$ | clip number $i$; two draws of a random change make two **views** of it | $(T, C, H, W)$, here $(8, 3, 16, 16)$ |
+# | $z_i$ | representation: what the encoder's `embed` returns | $(D)$, here $D = 128$ |
+# | $q_i$, $k_i$ | a query and its key: projections of the representations of two views, scaled to length 1; what the loss compares | $(64)$ |
 # | $\tau$ | temperature | |
 # | $N$ | clips in a batch; $2N$ views | |
 #
@@ -83,8 +82,7 @@ _ = plots.filmstrip(strips, width=0.75, ylabels=[f"clip {i}" for i in "AABBCC"])
 # clip. Which? The candidates' scores are cosines divided by a temperature, a softmax makes probabilities of them, and the loss is the surprise at the
 # right answer. This is **InfoNCE** {cite}`oord2018cpc`, cross-entropy over *candidates* instead of classes:
 #
-# $$\ell_i = -\log \frac{\exp(q_i^\top k_i/\tau)}{\sum_{c=1}^{N} \exp(q_i^\top k_c/\tau)}.$$
-#
+# $$\ell_i = -\log \frac{\exp(q_i^\top k_i/\tau)}{\sum_{j=1}^{N} \exp(q_i^\top k_j/\tau)}.$$
 # One question at a time, in plain Python:
 
 
@@ -157,9 +155,9 @@ print(f"collapsed: {objectives.nt_xent(same, same):.2f}   best possible: {best:.
 # %% [markdown]
 # ## Temperature chooses whom to fear
 #
-# Where does the gradient go? Differentiate $\ell_i$ by the cosine with a wrong candidate $c$ and you get that candidate's probability over $\tau$:
+# Where does the gradient go? Differentiate $\ell_i$ by the cosine with a wrong candidate $j$ and you get that candidate's probability over $\tau$:
 #
-# $$\frac{\partial \ell_i}{\partial (q_i^\top k_c)} = \frac1\tau\,p_{ic}, \qquad p_{ic} = \frac{\exp(q_i^\top k_c/\tau)}{\sum_{c'} \exp(q_i^\top k_{c'}/\tau)}.$$
+# $$\frac{\partial \ell_i}{\partial (q_i^\top k_j)} = \frac1\tau\,p_{ij}, \qquad p_{ij} = \frac{\exp(q_i^\top k_j/\tau)}{\sum_{l} \exp(q_i^\top k_l/\tau)}.$$
 #
 # So the candidates that look most like $q_i$, the **hard negatives**, are pushed hardest, and $\tau$ says how much harder.
 
@@ -172,7 +170,7 @@ for tau in (0.1, 1.0):
     (push,) = torch.autograd.grad(loss, cosines)
     torch.testing.assert_close(push, scores.softmax(0)[1:].detach() / tau)
 
-# %% mystnb={"figure": {"name": "fig-11-temperature", "caption": "Share of the whole push that each of fifteen wrong candidates receives, against its cosine with the query. At temperature 1 all are pushed about alike; at 0.05 nearly everything goes to the hardest."}, "image": {"alt": "Four curves over cosine: nearly flat for temperature one, ever steeper for lower temperatures, the lowest rising only at the right end"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-11-temperature", "caption": "Share of the whole push that each of fifteen wrong candidates receives, against its cosine with the query. At temperature 1 all are pushed about alike; at 0.05 nearly everything goes to the hardest."}, "image": {"alt": "Four curves over cosine: nearly flat for temperature one, ever steeper for lower temperatures, the lowest rising only at the right end"}}
 fig, ax = plt.subplots(figsize=(5, 2.6))
 for tau in (1.0, 0.5, 0.15, 0.05):
     share = (cosines.detach() / tau).softmax(0)
@@ -187,8 +185,8 @@ _ = ax.legend(fontsize=8)
 #
 # ## The article's slice
 #
-# Article B takes frames, extracts features $F'_t$ from each, and lays them side by side in the order of time: the **spatio-temporal slice**
-# $S = [F'_1, \dots, F'_T]$. Its printed layer has two faults that stop it before any loss is computed. In PyTorch it would read:
+# Article B takes frames, extracts features $\phi(x_t)$ from each, and lays them side by side in the order of time: the **spatio-temporal slice**
+# $\Phi = [\phi(x_0), \dots, \phi(x_{T-1})]$. Its printed layer has two faults that stop it before any loss is computed. In PyTorch it would read:
 
 
 # %% tags=["nbval-check-output"]
@@ -205,7 +203,7 @@ once, again = printed(clip), printed(clip)
 print("trainable numbers:", training.parameters(printed), "| output:", tuple(once.shape))
 assert training.parameters(printed) == 0 and not torch.allclose(once, again) and once.ndim == 4
 
-# %%
+# %% tags=["hide-input"]
 ledger.claim(
     "B4",
     "refuted" if training.parameters(printed) == 0 else "holds",
@@ -497,7 +495,7 @@ for name, results in table.items():
     for key in results[0]:
         print(f"{name:15s} {key:12s}", *(f"{r[key]:.2f}" for r in results))
 
-# %% mystnb={"figure": {"name": "fig-11-probe", "caption": "Level 1, a dot per seed. By every protocol the pretrained encoder is ahead of the same network at random start. Pixels show two faces: a linear probe finds nearly nothing in them, and their nearest neighbours are hard to beat. Chance is one in twelve."}, "image": {"alt": "Three panels, one a protocol, each with three rows: random encoder far below the other two, pretrained encoder highest in the first and about level with the pixels in the second"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-11-probe", "caption": "Level 1, a dot per seed. By every protocol the pretrained encoder is ahead of the same network at random start. Pixels show two faces: a linear probe finds nearly nothing in them, and their nearest neighbours are hard to beat. Chance is one in twelve."}, "image": {"alt": "Three panels, one a protocol, each with three rows: in the first the pretrained encoder far ahead and the pixels near chance, in the other two the pixels highest and the pretrained encoder between, with a wide interval"}}
 fig, axes = plt.subplots(1, 3, figsize=(9, 1.9), sharey=True)
 for ax, key in zip(axes, table["pretrained"][0], strict=True):
     named = {name: [r[key] for r in results] for name, results in table.items()}
@@ -550,8 +548,8 @@ print(f"level 2, k-NN: random {level2(0):.2f}, after {sizes.epochs} epochs {leve
 #
 # - **effective rank** {cite}`roy2007effective`: $\exp$ of the entropy of the singular values' shares; near 1 when all vectors lie on a line, at most their width. It also forecasts how
 #   well a representation will do {cite}`garrido2023rankme`;
-# - **alignment** $\operatorname{mean}\lVert z' - z''\rVert^2$: partners together is *low*;
-# - **uniformity** $\log \operatorname{mean} e^{-2\lVert z_i - z_j\rVert^2}$ over pairs of clips: spread out is *low*, all on one point is 0 {cite}`wang2020alignment`.
+# - **alignment** $\operatorname{mean}\lVert q_i - k_i\rVert^2$: partners together is *low*;
+# - **uniformity** $\log \operatorname{mean} e^{-2\lVert q_i - q_j\rVert^2}$ over pairs of clips: spread out is *low*, all on one point is 0 {cite}`wang2020alignment`.
 
 # %%
 z1, z2 = (learned[0].project(view(test[0][:40])) for _ in range(2))
@@ -575,7 +573,7 @@ plain = pretrain(0, contrast(trace=trace["NT-Xent"]))
 vicreg = pretrain(0, contrast(loss=spread_more, trace=trace["VICReg"]))
 collapsed = pretrain(0, contrast(loss=only_alike, trace=trace["views alike, nothing else"]))
 
-# %% mystnb={"figure": {"name": "fig-11-collapse", "caption": "Signs of life during training. With nothing but 'views alike', alignment looks best of all while uniformity climbs to 0: every clip has gone to one point. NT-Xent spreads directions most; VICReg keeps a spread of its own kind."}, "image": {"alt": "Three panels over training steps: effective rank, alignment, uniformity. The collapsing run has alignment and uniformity near zero; the other two stay spread out while their alignment falls"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-11-collapse", "caption": "Signs of life during training. With nothing but 'views alike', alignment looks best of all while uniformity climbs to 0: every clip has gone to one point. NT-Xent spreads directions most; VICReg keeps a spread of its own kind."}, "image": {"alt": "Three panels over training steps: effective rank, alignment, uniformity. The collapsing run has alignment and uniformity near zero; the other two stay spread out while their alignment falls"}}
 fig, axes = plt.subplots(1, 3, figsize=(9, 2.6))
 names = ("effective rank", "alignment (0: alike)", "uniformity (0: one point)")
 for ax, which, label in zip(axes, range(3), names, strict=True):
@@ -610,6 +608,9 @@ assert last["views alike, nothing else"][2] > -0.5 > -2 > last["NT-Xent"][2]
 #
 # **What would refute it:** a "lost" direction whose within-pair k-NN stays as high as before, or a "kept" one that falls with it. k-NN is the judge here, as it takes the geometry as it is;
 # a linear probe can dig out a direction that has merely become small.
+# Two of the four predictions failed. Mirrored views did not take left and right apart from each other worse than before: the usual views had taught that direction only half, and with two seeds and so few updates we cannot say whether mirroring is harmless or not yet harmful. Backwards views do cost direction, on
+# average a shade less than the line that we had drawn; left/right did not move at all. Shuffled and negative views did what was said.
+#
 
 
 # %%
@@ -656,7 +657,7 @@ known = {
     for name, models in destroyed.items()
 }
 
-# %% mystnb={"figure": {"name": "fig-11-views-destroy", "caption": "Within-pair k-NN accuracy by pair (chance .5), and accuracy on the pair alone (last column), mean over seeds. A direction that the usual views did not teach cannot be lost. Backwards and shuffled views push directions towards chance; negatives do so too, far beyond vanish/appear."}, "image": {"alt": "A table of shaded cells: rows are kinds of view, columns the six pairs and the pair accuracy; the first row is bright but for turn, mirrored is dark at left/right as well, the other three rows are dark nearly everywhere"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-11-views-destroy", "caption": "Within-pair k-NN accuracy by pair (chance .5), and accuracy on the pair alone (last column), mean over seeds. The usual views teach vanish/appear and up/down best, and turn not at all; what they did not teach cannot be lost. Backwards, negative and shuffled views push most directions towards chance, negatives far beyond vanish/appear. Mirrored views do no harm here. The pair is kept by all."}, "image": {"alt": "A table of shaded cells: rows are kinds of view, columns the six pairs and the pair accuracy; the first two rows are bright in most columns but turn, the other three dark in most; the last column is bright in all rows"}}
 grid = torch.stack([k.mean(0) for k in known.values()])  # (views, 7)
 fig, ax = plt.subplots(figsize=(8, 2.6))
 ax.imshow(grid, vmin=0.3, vmax=1, aspect="auto")
@@ -684,10 +685,13 @@ for name in ("backwards", "shuffled"):
 print("negative:", "holds" if fade[4] < fade[[0, 1, 2, 3, 5]].mean() - 0.1 else "REFUTED")
 
 # %% [markdown]
+# Two of the four predictions failed. Mirrored views did not take left and right apart from each other worse than before: the usual views had taught that direction only half, and with two seeds and so few updates we cannot say whether mirroring is harmless or not yet harmful. Backwards views do cost direction, on
+# average a shade less than the line that we had drawn; left/right did not move at all. Shuffled and negative views did what was said.
+#
 # Look at negatives: vanish/appear suffers most, but much else goes with it. After the mean over time is gone, a digit that leaves a place and a digit
-# that arrives there are *nearly* each other's negative too, up to what the rest of the track looks like. A harmless-looking colour augmentation, copied from a recipe for photographs, can cost as much as playing backwards.
+# that arrives there are *nearly* each other's negative too, up to what the rest of the track looks like. A harmless-looking colour augmentation, copied from a recipe for photographs, can cost more than playing backwards.
 
-# %%
+# %% tags=["hide-input"]
 ledger.claim(
     "B11",
     "corrected" if min(mean.values()) < mean["as above"] - 0.10 else "holds",
@@ -761,7 +765,7 @@ for name, models in both.items():
 for name, rows in curves.items():
     print(f"{name:27s}", *(f"{n}: {a:.2f}  " for n, a in zip(amounts, rows.mean(0), strict=True)))
 
-# %% mystnb={"figure": {"name": "fig-11-labels", "caption": "Test accuracy against the number of labels, a thin line per seed, thick the mean. A probe on pretrained features is far above one on random features. With few labels training the whole network is better still, and then it hardly matters where it started."}, "image": {"alt": "Four bundles of rising curves over a logarithmic axis of labels; the two that train the whole network on top and nearly one, the pretrained probe a little below, the random probe far below"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-11-labels", "caption": "Test accuracy against the number of labels, a thin line per seed, thick the mean. A probe on pretrained features is far above one on random features. With few labels training the whole network is better still, and where it started matters less."}, "image": {"alt": "Four bundles of rising curves over a logarithmic axis of labels; the two that train the whole network on top, the pretrained probe below them with few labels and level with many, the random probe far below"}}
 fig, ax = plt.subplots(figsize=(5.5, 2.9))
 for (name, rows), color in zip(curves.items(), plots.COLORS, strict=False):
     ax.plot(amounts, rows.T, color=color, lw=0.8, alpha=0.6)
@@ -850,7 +854,7 @@ for name, (start, end) in gains.items():
     print(f"{name:18s}", *(f"{key} {start[key]:.2f} -> {end[key]:.2f}  " for key in end))
     print(" " * 18, "gains" if end["k-NN"] > start["k-NN"] + 0.05 else "does not gain by k-NN")
 
-# %% mystnb={"figure": {"name": "fig-11-zoo", "caption": "From random start (dot) to pretrained (diamond), one seed each: k-NN and linear probe for three losses on the slice encoder and for the encoders of articles C and D. Where the diamond lies left of the dot, this loss with these weights did harm."}, "image": {"alt": "Two panels with five arrows each, each from a random start to a pretrained encoder"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-11-zoo", "caption": "From random start (dot) to pretrained (diamond), one seed each: k-NN and linear probe for three losses on the slice encoder and for the encoders of articles C and D. Where the diamond lies left of the dot, this loss with these weights did harm."}, "image": {"alt": "Two panels with five arrows each, each from a random start to a pretrained encoder"}}
 fig, axes = plt.subplots(1, 2, figsize=(8, 2.2), sharey=True)
 for ax, key in zip(axes, ("k-NN", "linear probe"), strict=True):
     for row, (start, end) in enumerate(gains.values()):
@@ -929,7 +933,7 @@ alone = torch.tensor(
     [[trained_on([task], seed)[0] for task in tasks] for seed in range(sizes.some)]
 )
 
-# %% mystnb={"figure": {"name": "fig-11-tasks", "caption": "Motion, digit and speed on level 1, a dot per seed; dashed: chance. The digit is barely readable at this size, shared or alone."}, "image": {"alt": "Three panels, one a task, each with two rows: shared backbone and one model a task; a shared backbone and one model a task lie close together"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-11-tasks", "caption": "Motion, digit and speed on level 1, a dot per seed; dashed: chance. The digit is barely readable at this size, shared or alone."}, "image": {"alt": "Three panels, one a task, each with two rows: shared backbone and one model a task; a shared backbone and one model a task lie close together"}}
 fig, axes = plt.subplots(1, 3, figsize=(9, 1.5), sharey=True)
 for t, (ax, task) in enumerate(zip(axes, tasks, strict=True)):
     rows = {"shared backbone": shared[:, t].tolist(), "one model a task": alone[:, t].tolist()}
@@ -1107,7 +1111,7 @@ ledger.claim(
 # | the concatenated maps go into the loss | pool or read them to one vector a clip |
 # | cross-entropy between a slice and a sample | cosine, and a cross-entropy over candidates |
 # | augmentation helps | it decides what is learned; some views destroy the label |
-# | contrastive learning generalises better | far better than a random encoder; not better than supervised training with the same views |
+# | contrastive learning generalises better | than a random encoder, under every protocol, by much only under the linear probe; not than supervised training with the same views |
 # | one representation for several tasks | for those it was made for |
 #
 # ## What you should know

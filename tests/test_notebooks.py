@@ -112,9 +112,14 @@ def shortcomings(notebook) -> list[str]:
         found.append("the first cell must begin with the chapter's one title ('# …')")
     if "**Claim" not in first:
         found.append("the first cell must state the claim ('**Claim.** …')")
-    exercises = len(re.findall(r"^\s*(?:`{3,}|:{3,})\{exercise(?:-start)?\}", whole, re.M))
-    if exercises < 5:
-        found.append(f"it has {exercises} exercises; five is the least")
+    exercises = re.split(r"^\s*(?:`{3,}|:{3,})\{exercise(?:-start)?\}", whole, flags=re.M)[1:]
+    if len(exercises) < 5:
+        found.append(f"it has {len(exercises)} exercises; five is the least")
+    found += [
+        f"the exercise {text.splitlines()[0].strip()!r} has neither a solution nor a hint"
+        for text in exercises
+        if not re.search(r"^\s*(?:`{3,}|:{3,})\{(?:solution(?:-start)?|hint)\}", text, re.M)
+    ]
     if "{bibliography}" not in whole:
         found.append("it has no list of references ('{bibliography}')")
     return found + [
@@ -182,7 +187,9 @@ def pair(path):
 
 def good():
     """A tiny chapter that breaks no rule."""
-    exercises = "\n\n".join(f"```{{exercise}} E{n}\n:label: ex-{n}\nDo it.\n```" for n in range(5))
+    exercises = "\n\n".join(
+        f"```{{exercise}} E{n}\n:label: ex-{n}\nDo it.\n```\n\n```{{hint}}\nThus {n}.\n```" for n in range(5)
+    )
     figure = [new_output("display_data", data={"image/png": "iVBOR", "text/plain": "<Figure>"})]
     cells = [
         new_markdown_cell("# Title\n\n**Claim.** Order matters: .84, 84 % or 84.1 %, where chance is 50%."),
@@ -249,6 +256,7 @@ def test_a_pair_out_of_step_is_refused(harm):
         ("# Title", "# Title\n\n# Another"),
         ("**Claim.** ", ""),
         ("```{exercise} E3", "```{note}"),
+        ("```{hint}\nThus 3", "```{note}\nThus 3"),
         ("{bibliography}", "{note}"),
         ("![a clip]", "![]"),
         ("![a clip](x.png)", "```{figure} x.png\n:name: f\n```"),
@@ -329,6 +337,16 @@ def test_a_failing_cell_is_named_with_its_traceback(tmp_path, monkeypatch, capsy
     shown = capsys.readouterr().err
     assert "01_bad.py: code cell 2 failed" in shown and "x / 0" in shown and "ZeroDivisionError" in shown
     assert (tmp_path / "build" / "failed" / "01_bad.ipynb").exists()
+
+
+def test_a_chapter_s_time_is_the_processor_s_and_its_children_s(tmp_path, monkeypatch):
+    child = "import time; t = time.process_time()\nwhile time.process_time() < t + 1: pass"
+    (tmp_path / "01_a.py").write_text(
+        f"# %%\nimport subprocess, sys, time\ntime.sleep(6)\n_ = subprocess.run([sys.executable, '-c', {child!r}])\n"
+    )
+    monkeypatch.setattr(chapters, "NOTEBOOKS", tmp_path)
+    notebook, seconds = chapters.execute(tmp_path / "01_a.py")
+    assert 1 < seconds < 6 and chapters.problems(chapters.read_source(tmp_path / "01_a.py"), notebook) == []
 
 
 def test_a_chapter_is_stale_when_anything_it_depends_on_changes(tmp_path, monkeypatch):

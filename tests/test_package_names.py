@@ -25,8 +25,9 @@ def trees(*folders: str) -> dict[Path, ast.AST]:
 # Public names that one chapter derives and nothing else uses yet.
 WAITING = {
     "chapter 14 trains on the reader's own videos": """
-        VideoClips from_folder from_list ucf101 hmdb51 kinetics something_something freeze probe read_audio
-        sample_segments sample_random_clip sample_multi_clip cache_features""",
+        VideoClips ucf101 hmdb51 kinetics something_something freeze probe read_audio
+        sample_segments sample_random_clip cache_features""",
+    "chapters 15 and 16 score strangers": "reliability auroc",
     "chapter 13 compares the designs": "SoraContrastive SoraAutoencoder",
     "one chapter alone so far: use it again or take it out": """
         with_reversals ruler_scores ruler_table joint_attention block_macs CausalConv3d perplexity usage

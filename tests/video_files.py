@@ -260,7 +260,7 @@ def command_line(path: Path) -> tuple[list[float], list[str], str]:
 def field_pictures(count: int) -> bytes:
     """A raw H.264 stream of 32x32 pixels in which each field of a frame is a picture, and a packet, of its own."""
 
-    def exp_golomb(number: int) -> str:
+    def golomb(number: int) -> str:
         return f"{number + 1:b}".zfill(2 * (number + 1).bit_length() - 1)
 
     def packed(bits: str, stop: str = "") -> bytes:
@@ -268,21 +268,22 @@ def field_pictures(count: int) -> bytes:
         bits += "0" * (-len(bits) % 8)
         return int(bits, 2).to_bytes(len(bits) // 8, "big")
 
-    ue, start = exp_golomb, b"\0\0\0\1"
+    start = b"\0\0\0\1"
     # main profile, 2 macroblocks wide, 1 map unit high, no frame macroblocks only
-    size = ue(0) * 4 + ue(1) + "0" + ue(1) + ue(0) + "0" + "0" + "1" + "0" + "0"
+    size = golomb(0) * 4 + golomb(1) + "0" + golomb(1) + golomb(0) + "0" + "0" + "1" + "0" + "0"
     sequence = start + b"\x67" + bytes([77, 0, 30]) + packed(size, "1")
-    picture_set = ue(0) * 2 + "00" + ue(0) * 3 + "000" + ue(0) * 3 + "100"
+    picture_set = golomb(0) * 2 + "00" + golomb(0) * 3 + "000" + golomb(0) * 3 + "100"
     stream = b""
     for frame in range(count):
         stream += sequence + start + b"\x68" + packed(picture_set, "1")
         for bottom in (0, 1):  # an intra slice of a field, without deblocking; the top one is an IDR picture
-            head = ue(0) + ue(7) + ue(0) + "0000" + f"1{bottom}" + ("" if bottom else ue(frame % 2))
-            head += f"{bottom:04b}" + ("0" if bottom else "00") + ue(0) + ue(1)
+            head = golomb(0) + golomb(7) + golomb(0) + f"00001{bottom}"
+            head += "" if bottom else golomb(frame % 2)
+            head += f"{bottom:04b}" + ("0" if bottom else "00") + golomb(0) + golomb(1)
             stream += start + (b"\x41" if bottom else b"\x65")
             for block in (0, 1):  # stored samples
                 luma = 16 + (7 * frame + 40 * bottom + 11 * block) % 200
-                stream += packed(head + ue(25)) + bytes([luma]) * 256 + bytes([128]) * 128
+                stream += packed(head + golomb(25)) + bytes([luma]) * 256 + bytes([128]) * 128
                 head = ""
             stream += b"\x80"
     return stream

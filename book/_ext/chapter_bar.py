@@ -27,12 +27,11 @@ def launch_links(repository: str, path: str) -> list[tuple[str, str]]:
 
 
 def run_time(times: dict, stem: str) -> str:
-    """Return the measured run time in words, or "" where none was recorded."""
-    if stem not in times:
+    """Return the measured processor time in words, or "" where none was recorded."""
+    run = times.get(stem, {})
+    if "processor_seconds" not in run:  # an older record holds seconds by the clock on the wall
         return ""
-    run = times[stem]
-    cores = f"{run['cores']} CPU core{'s' * (run['cores'] != 1)}"
-    return f"Runs in <strong>{run['seconds']:.0f} s</strong> on {cores} ({escape(run['tier'])})"
+    return f"Takes <strong>{run['processor_seconds']:.0f} s</strong> of one CPU core ({escape(run['tier'])})"
 
 
 def bar(app, docname: str) -> str:

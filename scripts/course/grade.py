@@ -6,6 +6,7 @@ What was graded before and has not changed, submission and tests, is not graded 
 """
 
 import argparse
+import ctypes
 import dataclasses
 import json
 import resource
@@ -144,7 +145,7 @@ class Timed(grading.Session):
 
     def __init__(self, line: proxies.Line, limits: sandbox.Limits):
         super().__init__(line)
-        self.seconds = int(limits.wall_seconds + 30)
+        self.seconds = int(limits.notebook_seconds)
 
     def test(self, cell, names):
         """See :class:`grading.Session`."""
@@ -171,6 +172,8 @@ def _write(tidy, work: Work) -> None:
 def _limited(memory: int) -> None:
     """A grading process: what a student's code returns must not fill the machine."""
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # ends with the grader that started it
 
 
 def known(work: Work) -> dict | None:
@@ -229,9 +232,7 @@ def main(arguments: list[str]) -> int:
     sandbox.warn()
     work, remarks = found(asked.submissions, root, names)
     print(*remarks, sep="\n", end="\n" if remarks else "")
-    done = run_all(
-        work, asked.jobs, sandbox.Limits(cell_seconds=asked.seconds, wall_seconds=3 * asked.seconds)
-    )
+    done = run_all(work, asked.jobs, sandbox.Limits(cell_seconds=asked.seconds))
     failed = record.record(root, {item: report for item, report in done.items() if isinstance(report, dict)})
     failed += [item for item, report in done.items() if not isinstance(report, dict)]
     print(record.summary(root, len(work), failed))

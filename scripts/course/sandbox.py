@@ -39,8 +39,8 @@ class Limits:
 
     Attributes:
         cell_seconds: processor seconds of one cell, or one test.
-        wall_seconds: how long it may keep the grader waiting.
-        notebook_seconds: how long a whole notebook may.
+        idle_seconds: how long it may do nothing.
+        notebook_seconds: how long a whole notebook may keep the grader waiting.
         memory: bytes of address space (torch maps about 4 GiB before it does anything).
         processor_seconds: of one process.
         file_bytes: of one file, the output included.
@@ -49,8 +49,8 @@ class Limits:
     """
 
     cell_seconds: float = 20
-    wall_seconds: float = 60
-    notebook_seconds: float = 300
+    idle_seconds: float = 15
+    notebook_seconds: float = 1200
     memory: int = 8 * GIB
     processor_seconds: int = 240
     file_bytes: int = 32 << 20
@@ -90,7 +90,7 @@ def bubblewrap(tool: str) -> list[str]:
         box += ["--perms", "0755", "--dir", folder]  # made by itself, it would be closed to all but root
     for path, source in binds.items():
         box += ["--ro-bind-try" if path.startswith("/etc") else "--ro-bind", source, path]
-    box += ["--remount-ro", "/", "--chdir", "/tmp"]
+    box += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]
     for name, value in (_environment() | {"HOME": "/tmp", "PYTHONPATH": f"/kit:{ROOT}"}).items():
         box += ["--setenv", name, value]
     return box
@@ -155,7 +155,7 @@ class Boxed(proxies.Line):
     def __init__(self, limits: Limits):
         super().__init__(self._exchange)
         self.limits, self.restarts = limits, 0
-        self.left, self.until, self.cell_left, self.began = limits.notebook_seconds, 0.0, 0.0, None
+        self.left, self.until, self.idle, self.began = limits.notebook_seconds, 0.0, 0.0, None
         self.history: list[tuple[str, str]] = []
         self.process = None
 
@@ -172,7 +172,7 @@ class Boxed(proxies.Line):
         self._fresh()
 
     def _fresh(self) -> None:
-        self.cell_left = self.limits.wall_seconds
+        self.idle = 0.0
         self.began = worked(self.process.pid) if self.process else None
 
     def run(self, source: str, name: str) -> None:
@@ -218,11 +218,11 @@ class Boxed(proxies.Line):
     def _exchange(self, message, buffers):
         """Send a message and wait for its answer, within the cell's and the notebook's time."""
         if self.left <= 0:
-            raise TooLong(f"the notebook took longer than {self.limits.notebook_seconds:.0f} s in all")
+            raise TooLong(f"the notebook took more than {self.limits.notebook_seconds:g} s")
         if not self.process:
             raise TooLong("your code ended the process or was stopped in this cell")
         began = time.monotonic()
-        self.until = began + min(self.cell_left, self.left)
+        self.until = began + self.left
         try:
             self._put(wire.packed(message, buffers))
             reply, out = wire.receive(self.process.stdout.fileno(), self._wait)
@@ -238,7 +238,6 @@ class Boxed(proxies.Line):
             self.close()
             raise
         finally:
-            self.cell_left -= time.monotonic() - began
             self.left -= time.monotonic() - began
         self.said = (self.said + str(reply.pop("said", "")))[:20_000]
         return reply, out
@@ -256,22 +255,42 @@ class Boxed(proxies.Line):
     def _wait(self, writing: bool = False) -> None:
         """Until there is something to read or room to write; a busy machine costs the student nothing."""
         ends = [self.process.stdin.fileno()] if writing else [self.process.stdout.fileno()]
+        before = worked(self.process.pid)
         while time.monotonic() < self.until:
             ready = select.select([], ends, [], 0.5) if writing else select.select(ends, [], [], 0.5)
             if any(ready):
                 return
-            if self.began is not None and worked(self.process.pid) - self.began > self.limits.cell_seconds:
-                break
-        raise TooLong(f"your code was stopped: a cell has {self.limits.cell_seconds:.0f} s")
+            now = worked(self.process.pid)
+            self.idle += 0.0 if now > before or waiting(self.process.pid) else 0.5
+            before = now
+            if self.began is None:
+                continue
+            if now - self.began > self.limits.cell_seconds:
+                raise TooLong(
+                    f"your code was stopped after {self.limits.cell_seconds:g} s of work in one cell"
+                )
+            if self.idle > self.limits.idle_seconds:
+                raise TooLong(f"your code was stopped: it did nothing for {self.limits.idle_seconds:g} s")
+        raise TooLong(
+            f"your code was stopped: the notebook took more than {self.limits.notebook_seconds:g} s"
+        )
 
 
-def worked(pid: int) -> float:
-    """Processor seconds of a process and its children."""
+def family(pid: int) -> list[list[str]]:
+    """The fields of ``/proc/PID/stat`` behind the name, of a process and its children."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") + sum(
-        worked(int(c)) for c in children
-    )
+        return []
+    return [fields, *(line for child in children for line in family(int(child)))]
+
+
+def worked(pid: int) -> float:
+    """Processor seconds of a process and its children."""
+    return sum(int(fields[11]) + int(fields[12]) for fields in family(pid)) / os.sysconf("SC_CLK_TCK")
+
+
+def waiting(pid: int) -> bool:
+    """Does one of them wait for a processor or for a disk?"""
+    return any(fields[0] in "RD" for fields in family(pid))

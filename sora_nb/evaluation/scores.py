@@ -15,7 +15,7 @@ def accuracy(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> f
     return (logits.argmax(-1) == labels).float().mean().item()
 
 
-def wilson(successes: float | np.number, n: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(successes: float | np.number, n: float, z: float = 1.96) -> tuple[float, float]:
     """Interval for a share measured on ``n`` independent trials (Wilson 1927; 95 % by default).
 
     Unlike mean ± z·sd it stays inside [0, 1] and is honest near 0 and 1. Derived in chapter 03.

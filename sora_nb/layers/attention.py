@@ -1,4 +1,4 @@
-"""Scaled dot-product attention, in heads, and over space and time. Derived in chapter 06."""
+"""Scaled dot-product attention, in heads (chapter 05), and over space and time (chapter 06)."""
 
 import math
 
@@ -59,7 +59,7 @@ def attention(
 ) -> Mixed:
     """softmax(q kᵀ / √d) v, fused: the (query, key) matrix is never stored (Vaswani et al. 2017; Dao et al. 2022).
 
-    Derived in chapter 06.
+    Derived in chapter 05.
 
     Args:
         q, k, v: (B, heads, T, d); keys and values may have another length than the queries.
@@ -100,12 +100,12 @@ def attention_weights(
 def naive_attention(
     q: Queries, k: Keys, v: Values, mask: Bool[Tensor, "..."] | None = None, causal: bool = False
 ) -> Mixed:
-    """The same as `attention`, with the (query, key) matrix in the open; memory grows with its area. Chapter 06."""
+    """The same as `attention`, with the (query, key) matrix in the open; memory grows with its area. Chapter 05."""
     return attention_weights(q, k, mask, causal) @ v  # (B, h, T, S), (B, h, S, d) -> (B, h, T, d)
 
 
 class MultiHeadAttention(nn.Module):
-    """Attention in `heads` subspaces of width dim / heads (Vaswani et al. 2017). Derived in chapter 06.
+    """Attention in `heads` subspaces of width dim / heads (Vaswani et al. 2017). Derived in chapter 05.
 
     The weights of queries, keys and values lie stacked in one `qkv` layer, in the order and layout of
     `nn.MultiheadAttention.in_proj_weight`, so weights move between the two by copying.

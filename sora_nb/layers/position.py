@@ -1,4 +1,4 @@
-"""Telling attention where a token stands: sinusoidal, learned, rotary, and over time, height and width. Derived in chapter 05."""
+"""Telling attention where a token stands: sinusoidal, learned, rotary, and over time, height and width. Derived in chapter 06."""
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,7 @@ def frequencies(dim: int, base: float, device=None) -> Float[Tensor, " half"]:
 def sinusoidal(length: int, dim: int, base: float = 10_000.0, device=None) -> Float[Tensor, "length dim"]:
     """Sinusoidal position code of Vaswani et al. (2017): sin(p ω_i) in dimension 2i, cos(p ω_i) in 2i + 1.
 
-    Derived in chapter 05.
+    Derived in chapter 06.
 
     Args:
         length: number of positions p = 0 … length − 1; any length, there is no table to run out of.
@@ -33,7 +33,7 @@ def sinusoidal(length: int, dim: int, base: float = 10_000.0, device=None) -> Fl
 
 
 class LearnedPosition(nn.Module):
-    """A trained vector for each position, added to the tokens. Derived in chapter 05.
+    """A trained vector for each position, added to the tokens. Derived in chapter 06.
 
     Args:
         max_length: rows of the table; a longer sequence has no code and raises.
@@ -63,7 +63,7 @@ def rotary_angles(length: int, dim: int, base: float = 10_000.0, device=None) ->
     """Angle p ω_i, in radians, by which rotary position embedding turns pair i at position p (Su et al. 2021).
 
     `dim` is the width of one head. The angles say nothing of which dimensions form a pair: that is
-    `apply_rotary`'s `pairing`. Derived in chapter 05.
+    `apply_rotary`'s `pairing`. Derived in chapter 06.
     """
     return torch.outer(torch.arange(length, device=device).float(), frequencies(dim, base, device))
 
@@ -76,7 +76,7 @@ def apply_rotary(
     After it, the product of a query at p and a key at s depends on p − s alone, and no vector changes its length.
     Two conventions pair the dimensions, and weights trained with one are wrong in the other: "interleaved" pairs
     neighbours (0,1), (2,3), … as in Su et al. (2021); "half" pairs i with i + dim/2, as in GPT-NeoX and LLaMA.
-    Derived in chapter 05.
+    Derived in chapter 06.
 
     Raises:
         ValueError: if `pairing` is neither of the two, or the angles do not fit `x`.
@@ -118,7 +118,7 @@ def sinusoidal_3d(
 ) -> Float[Tensor, "time height width dim"]:
     """Factorised sinusoidal code of a (T, H, W) grid: the first part of `dim` codes time, then height, then width.
 
-    Flatten it with `.flatten(0, 2)` for tokens in the order "(t h w)". Derived in chapter 05.
+    Flatten it with `.flatten(0, 2)` for tokens in the order "(t h w)". Derived in chapter 06.
 
     Raises:
         ValueError: if `dim` is odd or below 6.
@@ -132,7 +132,7 @@ def rotary_angles_3d(
 ) -> Float[Tensor, "tokens half"]:
     """Rotary angles of tokens in the order "(t h w)": some pairs turn with time, some with height, some with width.
 
-    The product of two turned tokens then depends on their displacement (Δt, Δh, Δw) alone. Derived in chapter 05.
+    The product of two turned tokens then depends on their displacement (Δt, Δh, Δw) alone. Derived in chapter 06.
     """
     sizes = zip((time, height, width), split_axes(dim))
     grid = over_axes([rotary_angles(length, part, device=device) for length, part in sizes])

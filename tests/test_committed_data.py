@@ -1,0 +1,69 @@
+"""What is committed under data/: the worlds are what their card says, and each checkpoint is small, whole and accounted for."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sora_nb import ledger, recipe
+from sora_nb.data import from_folder, motion
+from sora_nb.data.listing import VideoList
+from sora_nb.video import read_video
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+WORLDS, CHECKPOINTS = DATA / "worlds", DATA / "checkpoints"
+DESIGNS = sorted(path.name for path in CHECKPOINTS.iterdir())
+
+
+def test_no_world_is_in_two_splits_and_each_class_has_as_many_clips_in_each_world():
+    record = json.loads((WORLDS / "manifest.json").read_text())
+    seen = []
+    for split, each in (("train", 6), ("val", 5), ("test", 8)):
+        videos = from_folder(WORLDS / split)
+        counts = Counter((path.stem.split("_")[0], label) for path, label in videos.items)
+        worlds = {world for world, _ in counts}
+        assert sorted(worlds) == sorted(record["maps"][split]) and not worlds & set(seen)
+        assert set(counts.values()) == {each} and len(counts) == 6 * len(worlds)
+        seen += worlds
+    assert set(seen) == set(record["raw frames"])
+
+
+def test_the_twin_of_a_class_is_its_neighbour_and_clips_hold_what_the_card_says():
+    videos = from_folder(WORLDS / "test")
+    assert videos.classes == ["backward", "forward", "strafe-left", "strafe-right", "turn-left", "turn-right"]
+    for path, _ in videos.items[::40]:
+        assert read_video(path).shape == (16, 48, 64, 3)
+
+
+def test_turning_left_moves_the_picture_to_the_right():
+    def shift(path: Path) -> int:
+        frames = read_video(path).mean((1, 3))  # brightness of each column: (16, 64)
+        a, b = frames[7] - frames[7].mean(), frames[8] - frames[8].mean()
+        errors = {s: np.square(a[16:-16] - b[16 + s : 48 + s]).mean() for s in range(-12, 13)}
+        return min(errors, key=errors.get)
+
+    for name, sign in (("turn-left", 1), ("turn-right", -1)):
+        moves = [sign * shift(path) for path in sorted((WORLDS / "test" / name).iterdir())]
+        assert np.mean(np.array(moves) > 0) > 0.8
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_a_checkpoint_is_small_whole_and_in_the_receipt(design):
+    assert sum(file.stat().st_size for file in (CHECKPOINTS / design).iterdir()) < 1_000_000
+    made = recipe.load(CHECKPOINTS / design)
+    assert made.design == design and made.classes == list(motion.CLASSES)
+    assert ledger.read_receipt("checkpoints")["numbers"][design] == made.facts
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_a_checkpoint_scores_what_its_receipt_says(design, tmp_path):
+    from sora_nb.video import write_video
+
+    made, items = recipe.load(CHECKPOINTS / design), []
+    for i in range(72):  # the first test clips, drawn anew: no need of the whole set
+        clip, truth = motion.render(motion.MotionSpec(level=2), "test", i)
+        items.append((write_video(tmp_path / f"{i}.mp4", clip, intra=True), truth["label"]))
+    report = made.evaluate(VideoList(items, made.classes), progress=False)
+    assert abs(report.accuracy - made.facts["test accuracy"]) < 0.15
