@@ -30,7 +30,7 @@ def test_no_world_is_in_two_splits_and_each_class_has_as_many_clips_in_each_worl
     assert set(seen) == set(record["raw frames"])
 
 
-def test_the_twin_of_a_class_is_its_neighbour_and_clips_hold_what_the_card_says():
+def test_the_twin_of_a_class_stands_beside_it_and_clips_hold_what_the_card_says():
     videos = from_folder(WORLDS / "test")
     assert videos.classes == ["backward", "forward", "strafe-left", "strafe-right", "turn-left", "turn-right"]
     for path, _ in videos.items[::40]:
