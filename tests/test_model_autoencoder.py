@@ -201,3 +201,16 @@ def test_evaluation_is_deterministic_and_state_dict_round_trips():
 def test_bad_input_is_one_clear_sentence(call, words):
     with pytest.raises(ValueError, match=words):
         call(small())
+
+
+def test_errors_of_steps_are_errors_of_pixels():
+    """Beside what the components cannot say, which no weight changes: so training may leave the pixels alone."""
+    model, x = small(), clips(5)
+    steps = model.describe(x)
+    code = model.encode_steps(steps)
+    assert_close(code, model.encode(x))
+    spanned = model.by_step.back(steps).unflatten(2, (2, -1)).flatten(1, 2)
+    nearest = model.by_frame.back(spanned).unflatten(2, (3, 4, 4))
+    by_pixels = (model.reconstruct(x) - x).square().sum()
+    by_steps = (model.decode_steps(code) - steps).square().sum()
+    assert_close(by_steps + (nearest - x).square().sum(), by_pixels)

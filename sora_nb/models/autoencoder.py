@@ -104,19 +104,30 @@ class SoraAutoencoder(nn.Module):
         self.by_group.fit(self._grouped(self.by_step(parts)).flatten(0, 1))
         self._start()
 
-    def encode(self, clips: Clips) -> Float[Tensor, "batch groups code"]:
-        """Return one code vector for each group of frames.
+    def describe(self, clips: Clips) -> Float[Tensor, "batch steps component"]:
+        """Return the components of each step of ``hop`` frames: what the networks and the linear code read.
+
+        No weight that is trained comes before them, and the directions are orthonormal: the squared distance of two
+        clips' steps is that of the pixels which they stand for. So a run may take these once from all clips, and
+        then minimise the error of ``decode_steps(encode_steps(steps))``. Used in chapter 10.
 
         Raises:
             ValueError: the clips have other axes, colours, sizes or numbers than the model takes, hold nothing, or their
                 frames do not make whole groups.
         """
         self._check(clips)
-        steps = self._describe(clips)  # (B, T, C, H, W) -> (B, T/hop, K)
+        return self._describe(clips)  # (B, T, C, H, W) -> (B, T/hop, K)
+
+    def encode_steps(
+        self, steps: Float[Tensor, "batch steps component"]
+    ) -> Float[Tensor, "batch groups code"]:
+        """Return the code of described clips."""
         return self._code(steps, self.encoder(steps / self._scale))
 
-    def decode(self, code: Float[Tensor, "batch groups code"]) -> Clips:
-        """Return the clip that a code stands for; values are near [0, 1] but not clipped to it.
+    def decode_steps(
+        self, code: Float[Tensor, "batch groups code"]
+    ) -> Float[Tensor, "batch steps component"]:
+        """Return the described clip that a code stands for.
 
         Raises:
             ValueError: the vectors have another width or number type than the model's code.
@@ -128,7 +139,23 @@ class SoraAutoencoder(nn.Module):
         check_dtype(self, code)
         hidden = F.relu(self.from_code(code)).unflatten(2, (self.steps, -1)).flatten(1, 2)  # (B, T/hop, D)
         steps = self.linear(code).unflatten(2, (self.steps, -1)).flatten(1, 2)  # (B, T/hop, K)
-        steps = steps + self._scale * self.out(self.decoder(hidden))
+        return steps + self._scale * self.out(self.decoder(hidden))
+
+    def encode(self, clips: Clips) -> Float[Tensor, "batch groups code"]:
+        """Return one code vector for each group of frames.
+
+        Raises:
+            ValueError: see :meth:`describe`.
+        """
+        return self.encode_steps(self.describe(clips))
+
+    def decode(self, code: Float[Tensor, "batch groups code"]) -> Clips:
+        """Return the clip that a code stands for; values are near [0, 1] but not clipped to it.
+
+        Raises:
+            ValueError: see :meth:`decode_steps`.
+        """
+        steps = self.decode_steps(code)
         frames = self.by_step.back(steps).unflatten(2, (self.hop, -1)).flatten(1, 2)  # (B, T, K')
         return self.by_frame.back(frames).unflatten(2, self.shape)  # (B, T, C, H, W)
 
