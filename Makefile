@@ -99,8 +99,9 @@ grade: $(STAMP) sandbox  ## grade a folder of submissions, STUDENT/NOTEBOOK.ipyn
 check-submission: $(STAMP) sandbox  ## will this notebook grade? (FILE=notebook.ipynb)
 	@$(BIN)/python -m scripts.course.submission "$(FILE)"
 
+# Its pages do not log in by themselves, so the door is the login page.
 formgrader: $(STAMP)  ## mark answers by hand, in a browser (COURSE=folder)
-	@cd "$(COURSE)" && PYTHONPATH="$(CURDIR)" "$(CURDIR)/$(BIN)/jupyter" lab $(ROOT_TOO) --LabApp.default_url=/formgrader
+	@cd "$(COURSE)" && PYTHONPATH="$(CURDIR)" "$(CURDIR)/$(BIN)/jupyter" lab $(ROOT_TOO) '--LabApp.default_url=/login?next=/formgrader'
 
 bench: $(STAMP)  ## the side-by-side benchmarks; installs the peers they are compared with
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[bench]'
