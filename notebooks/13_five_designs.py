@@ -495,7 +495,7 @@ for a, b in zip(names, names[1:], strict=False):
     print(f"{a:20s} minus {b:20s} {mean:+.3f}  {spans}  {order(a, b)}")
 
 # %% [markdown]
-# The first span is over seeds, the second over clips. With three seeds the t factor is 4.3, so the first is wide: that is the price of three.
+# The first span is over seeds, the second over clips. With three seeds the t factor is $4.3$, so the first is wide: that is the price of three.
 #
 # ### The predictions
 
