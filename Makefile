@@ -30,7 +30,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --nbval-kernel
          --nbval-sanitize-with tests/nbval_sanitize.cfg
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
-.PHONY: help book test test-package test-notebooks test-book lab refresh sync checkpoints mutate bench browser set-up clean sandbox assignments grade check-submission formgrader
+.PHONY: help book test test-package test-notebooks test-book lab refresh sync checkpoints mutate bench designs browser set-up clean sandbox assignments grade check-submission formgrader
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -99,12 +99,16 @@ grade: $(STAMP) sandbox  ## grade a folder of submissions, STUDENT/NOTEBOOK.ipyn
 check-submission: $(STAMP) sandbox  ## will this notebook grade? (FILE=notebook.ipynb)
 	@$(BIN)/python -m scripts.course.submission "$(FILE)"
 
+# Its pages do not log in by themselves, so the door is the login page.
 formgrader: $(STAMP)  ## mark answers by hand, in a browser (COURSE=folder)
-	@cd "$(COURSE)" && PYTHONPATH="$(CURDIR)" "$(CURDIR)/$(BIN)/jupyter" lab $(ROOT_TOO) --LabApp.default_url=/formgrader
+	@cd "$(COURSE)" && PYTHONPATH="$(CURDIR)" "$(CURDIR)/$(BIN)/jupyter" lab $(ROOT_TOO) '--LabApp.default_url=/login?next=/formgrader'
 
 bench: $(STAMP)  ## the side-by-side benchmarks; installs the peers they are compared with
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[bench]'
 	@set -e; for script in scripts/benchmark_*.py; do $(BIN)/python $$script; done
+
+designs: $(STAMP)  ## the runs of chapter 13 over all designs and seeds, into its receipt (resumable; SORA_NB_TIER)
+	@$(BIN)/python scripts/five_designs.py --jobs $(JOBS)
 
 clean:  ## remove what was built; generated data and .venv stay
 	rm -rf build book/_build .pytest_cache .ruff_cache .hypothesis

@@ -254,8 +254,9 @@ def server(course, graded, tmp_path_factory):
             stderr=file,
         )
     try:
-        found = until(lambda: next((state / "_RUNTIME_DIR").glob("jpserver-*.json"), None), process, log)
-        yield json.loads(until(lambda: found.read_text(), process, log))
+        runtime = state / "_RUNTIME_DIR"
+        opens = until(lambda: next(runtime.glob("jpserver-*-open.html"), None), process, log)
+        yield json.loads(next(runtime.glob("jpserver-*.json")).read_text()) | {"opens": opens}
     finally:
         process.kill()
         process.wait()
@@ -265,7 +266,9 @@ def test_points_given_in_the_browser_arrive_in_the_tables(browser, course, serve
     page = browser.new_page()
     page.set_default_timeout(180_000)
     said = complaints(page)
-    page.goto(f"{server['url']}formgrader/gradebook/{NAME}/{NAME}?token={server['token']}")
+    page.goto(server["opens"].as_uri())
+    page.get_by_text("Manage Assignments").first.wait_for()
+    page.goto(f"{server['url']}formgrader/gradebook/{NAME}/{NAME}")
     page.get_by_role("link", name="Submission #").first.wait_for()
     with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
         number = book.find_submission_notebook(NAME, NAME, "bob").id
@@ -277,7 +280,8 @@ def test_points_given_in_the_browser_arrive_in_the_tables(browser, course, serve
     with page.expect_response(lambda answer: answer.request.method == "PUT" and "/api/grade/" in answer.url):
         box.press("Tab")
     page.close()
-    assert said == []
+    # nbgrader has its MathJax from the network, which a test must do without.
+    assert [complaint for complaint in said if "mathjax" not in complaint.lower()] == []
     record.tables(course)
     assert {r["student"]: float(r["points"]) for r in table(course / "grades.csv")}["bob"] == 18
 

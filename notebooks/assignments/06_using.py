@@ -384,7 +384,7 @@ for _name, _answer in leaks.items():
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# **Explain**, in at most 200 words. (a) What did `nearest` give for a split that leaks, and for one that does not? What would an honest reader expect in this world, and why does the leak make the number so high? (b) A leaking split and a clean one differ by 0.4 here. Is a model that scores higher on the leaking split also the better one
+# **Explain**, in at most 200 words. (a) What did `nearest` give for a split that leaks, and for one that does not? What would an honest reader expect in this world, and why does the leak make the number so high? (b) A leaking split and a clean one lie far apart here. Is a model that scores higher on the leaking split also the better one
 # on new videos? Say how you would find out. (c) Your data have no list of videos, only folders of clips. Name two ways to find clips that belong together, and what each misses.
 #
 # | points | for |
@@ -395,7 +395,7 @@ for _name, _answer in leaks.items():
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "leak-why", "locked": false, "points": 8, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
-# (a) About 1 for the leaking ones, about one half (with few test videos: anywhere from .2 to .8) for the clean ones. Labels are coins, so nobody can do better than one half on a new video. With a leak the nearest clip is another clip of the same video, and it carries the video's label. (b) Not necessarily: what is rewarded is to tell videos apart by their looks, which a
+# (a) About 1 for the leaking ones, about one half (with few test videos it scatters: twelve lists gave .14 to .69) for the clean ones. Labels are coins, so nobody can do better than one half on a new video. With a leak the nearest clip is another clip of the same video, and it carries the video's label. (b) Not necessarily: what is rewarded is to tell videos apart by their looks, which a
 # large network that learns by heart does best. Score several models under both splits and see whether their order stays. (c) Names and dates of files: misses videos that were uploaded twice under other names. Near-duplicates by the distance of frame embeddings: misses two shots of one person in one evening from two sides, and joins different
 # videos filmed in the same studio (which is no harm). The sound track works across camera angles, but not for silent clips.
 # ### END SOLUTION
