@@ -770,14 +770,14 @@ for name, gap in receipt["paired"].items():
     print(f"{name:42s} {gap['difference']:+.3f}  {gap['low']:+.3f} … {gap['high']:+.3f}")
 
 # %% [markdown]
-# This is one seed (the command runs three and goes on from there), so the intervals speak of clips, not of seeds. At equal updates:
+# The intervals speak of clips, for the mean of three seeds; the dots show how little the seeds differ. At equal updates:
 #
 # - **Words cost.** Tubelets lose about twelve points of accuracy to 256 words, and fall behind in training too, so part of the loss is slower learning and not a ceiling.
 # - **The token is the limit, not the word.** One token a frame does not learn direction here with continuous features either, though it has more weights. Its training accuracy shows that it trained:
 #   it knows the pair. What it does not find in so many updates is the way.
 # - **The rulers are behind.** The linear ones are at one half, as chapter 3 proves; the nearest pixels reach about two thirds, and lie well below both tubelet rows in accuracy.
 #
-# Pair by pair (the receipt has them all), movement across the picture is all but solved by tubelets, with words or without; turning is the hardest, with 0.60 without words.
+# Pair by pair (the receipt has them all), movement across the picture is all but solved by tubelets, with words or without; turning is the hardest, near 0.58 without words and near 0.53 with 256.
 # Nine hundred updates are few. More would move every row; the order of rows is what this budget shows.
 #
 # Two things are bought. First, **bits**. A clip of 32 tubelets with 256 words is 256 bits, whatever the pictures show:
