@@ -58,11 +58,12 @@ CODE = {
     "a nest without end": ("def {name}(*args):\n    x = []\n    x.append(x)\n    return x", "RecursionError"),
     "an answer of 1 GB": (
         "def {name}(*args):\n    import numpy\n    return numpy.ones(1 << 27)",
-        "sent back",
+        "",
     ),
     "hidden tests sought on disk": (
         "import os, pathlib\nfound = []\nfor root in ('/', {root!r}, os.path.expanduser('~')):\n"
-        "    for folder, _, names in os.walk(root):\n        if folder.startswith(('/proc', '/usr', '/sys')):\n            continue\n"
+        "    for folder, inside, names in os.walk(root):\n"
+        "        inside[:] = [i for i in inside if i not in ('proc', 'sys', 'usr', 'lib', 'share', 'include', 'bin')]\n"
         "        found += [n for n in names if n.endswith('.ipynb') or n == 'gradebook.db' or '01_video_as' in n]\n"
         "found = [n for n in found if 'site-packages' not in n]\n"
         "raise RuntimeError('found ' + str(found[:5]) if found else 'nothing there')",

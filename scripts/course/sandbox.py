@@ -60,7 +60,9 @@ class Limits:
     def message(self) -> str:
         """For the worker's first argument."""
         limits = {"AS": self.memory, "CPU": self.processor_seconds, "FSIZE": self.file_bytes, "NOFILE": 256}
-        return json.dumps(limits | {"CORE": 0, "NPROC": self.processes, "uid": NOBODY})
+        # Without a box nobody could not even read Python where that lies in a home.
+        uid = NOBODY if kind()[0] == "bubblewrap" else None
+        return json.dumps(limits | {"CORE": 0, "NPROC": self.processes, "uid": uid})
 
 
 def bubblewrap(tool: str) -> list[str]:
