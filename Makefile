@@ -30,8 +30,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --nbval-kernel
          --nbval-sanitize-with tests/nbval_sanitize.cfg
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
-.PHONY: help book test test-package test-notebooks test-book lab refresh sync checkpoints mutate bench browser set-up clean \
-        sandbox assignments grade check-submission formgrader
+.PHONY: help book test test-package test-notebooks test-book lab refresh sync checkpoints mutate bench browser set-up clean sandbox assignments grade check-submission formgrader
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
