@@ -45,7 +45,7 @@ from sora_nb.settings import settings
 plots.use_style()
 torch.set_num_threads(1)  # one thread, so that processor time is a fair clock on a busy machine
 sizes = settings(
-    T0=dict(seeds=3, starts=5, longest=2048), T1=dict(seeds=5, starts=10, longest=4096)
+    T0=dict(seeds=3, starts=4, longest=2048), T1=dict(seeds=5, starts=10, longest=4096)
 )
 test = motion.load(motion.MotionSpec(level=1), "test")
 movie = test.float()  # (N, T, C, H, W) in [0, 1]
@@ -65,7 +65,10 @@ def patches(clip):
 
 
 def fit(clip, x, y, sharpness=20):
-    """How well each place of each frame fits the patch at (x, y) of frame 8, in shares."""
+    """How well each place of each frame fits the patch at (x, y) of frame 8, in shares.
+
+    The sharper, the more of a frame's share goes to the place that fits best.
+    """
     all_patches = patches(clip)
     mine = all_patches[8, :, 32 * y + x]  # (C·81)
     likeness = torch.einsum("c,tcn->tn", mine, all_patches)  # -> (T, H·W)
@@ -260,8 +263,6 @@ cells(ax, (weights @ places).tolist(), (16, 1.5), form="{:.1f}", title="AV", col
 #
 # What a token asks for, what it shows and what it gives are three different things, and all three are trained by the loss at the end of the network.
 #
-
-# %% [markdown]
 # ## Why divide by $\sqrt D$
 #
 # If the entries of $q$ and $k$ are independent, with mean 0 and variance 1, then $q\cdot k$ is a sum of $D$ terms of variance 1, and its variance
@@ -825,10 +826,10 @@ BETWEEN = {
 
 # %%
 def find(name, seed, rate):
-    """Train one finder for 192 steps; return it and its best validation loss."""
+    """Train one finder for 288 steps; return it and its best validation loss."""
     torch.manual_seed(seed)
     model = Finder(BETWEEN[name])
-    data = TensorDataset(*lookup(2048, seed)), TensorDataset(*lookup(500, 99))
+    data = TensorDataset(*lookup(3072, seed)), TensorDataset(*lookup(300, 99))
     options = dict(epochs=6, batch_size=64, seed=seed, progress=False)
     return model, min(training.fit(model, *data, lr=rate, **options).val_loss)
 
@@ -1007,7 +1008,7 @@ ledger.claim(
     {several: "holds", 0: "refuted"}.get(len(both), "partly"),
     f"Asked for two things at once, models with 2 to 8 heads came to look at both in {len(both)} of "
     f"{several} random starts (2 heads: {sum(m == 2 for m, _ in both)} of {len(looks[2])}); in the "
-    "others every head looked at the same one. Nothing in the loss shares out the work.",
+    "others no head looked at the second. Nothing in the loss shares out the work.",
 )
 
 # %% [markdown]

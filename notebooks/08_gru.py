@@ -48,9 +48,11 @@ sizes = settings(
     T1=dict(easy=2400, seeds=5, steps=1000, long=120),
     T2=dict(easy=24_000),
 )
-EIGHT = [0, 2, 4, 6, 9, 11, 13, 15]  # eight of sixteen frames; reversal keeps the choice (chapter 3)
+# Eight of sixteen frames; reversal keeps the choice (chapter 3).
+EIGHT = [0, 2, 4, 6, 9, 11, 13, 15]
 
 
+# %% tags=["hide-input", "protocol"]
 def splits(level, clips):
     """Clips (N, 8, 3, 32, 32) and labels of the three splits; the test clips once more in reverse."""
     spec = motion.MotionSpec(level=level, train=max(2400, clips))
@@ -68,6 +70,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from sora_nb import ledger, plots
+from sora_nb import schematics as draw
 
 plots.use_style()
 torch.manual_seed(0)
@@ -90,6 +93,7 @@ def leaky(x, keep):
     return torch.stack(states)
 
 
+# %%
 clip = easy[2][0][easy[2][1] == 1][1]  # (T, 3, H, W)
 rows = [clip, leaky(clip, 0.5), leaky(clip, 0.8)]
 plots.show_video(
@@ -98,6 +102,7 @@ plots.show_video(
     height=128,
     alt="a digit moves over a photograph; in two running averages of the frames it drags a trail",
 )
+
 
 # %% [markdown]
 # So a single picture, kept up to date, can know about order. That is all a recurrent network is: a **state** $h$, and a rule that updates it with every frame.
@@ -122,7 +127,6 @@ plots.show_video(
 # $$h_t = m\,h_{t-1} + (1-m)\,x_t = (1-m)\sum_{i\ge 0} m^i\,x_{t-i}.$$
 #
 # Unrolled, it is a weighted sum of the past whose weights shrink by $m$ with every step. With $m$ near 0 the state is the last frame; with $m$ near 1 it remembers long, and everything alike.
-# Here is a task that no single $m$ can do. A noisy signal; now and then a cue says *this value matters*; keep it until the next cue. What you want is $m$ near 1 between cues and near 0
 
 # %%
 x = torch.randn(30)
@@ -131,6 +135,7 @@ weights[0] = 0.8**29  # the first frame also fills the start
 torch.testing.assert_close(leaky(x, 0.8)[-1], weights @ x)
 
 # %% [markdown]
+# Here is a task that no single $m$ can do. A noisy signal; now and then a cue says *this value matters*; keep it until the next cue. What you want is $m$ near 1 between cues and near 0
 # at a cue: **a rate that the input chooses**. Call it $z_t$, the update gate.
 
 
@@ -144,19 +149,22 @@ def gated(x, keep):
     return torch.stack(states)
 
 
+# %%
 signal = torch.randn(60, generator=torch.Generator().manual_seed(4))
 cue = torch.zeros(60)
 cue[[3, 20, 44]] = 1.0
 z = torch.sigmoid(8 - 16 * cue)  # a logistic function of the input: near 1, and near 0 at a cue
 wanted = gated(signal, 1 - cue)  # a gate that is exactly 0 or 1
+
+# %%
 states = {"keeps 0.5": leaky(signal, 0.5), "keeps 0.95": leaky(signal, 0.95)}
 states["gate"] = gated(signal, z)
 errors = {name: (state - wanted)[3:].square().mean().item() for name, state in states.items()}
 print({name: round(error, 2) for name, error in errors.items()})
-best = min(
-    (leaky(signal, a) - wanted)[3:].square().mean().item() for a in np.linspace(0, 0.99, 100)
-)
+rates = np.linspace(0, 0.99, 100)
+best = min((leaky(signal, m) - wanted)[3:].square().mean().item() for m in rates)
 assert errors["gate"] < 0.05 < 0.3 < best
+
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-leaky", "caption": "Keep the value at each cue (triangles) until the next. A leaky average either follows the noise or smears everything; a rate that drops to zero at the cue and stays near one otherwise holds the value."}, "image": {"alt": "A noisy signal in grey, three cues, a step-like curve of the gated state that holds the signal's value from cue to cue, and two leaky averages that do not"}}
 fig, ax = plt.subplots(figsize=(7.5, 2.6))
@@ -182,6 +190,39 @@ _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 # \end{aligned}$$
 #
 # The last equation is the gated average again.
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-cell", "caption": "One unit of a GRU with numbers (no biases). The update gate says .62: so much of the old state 0.5 is carried on, past everything else; the rest is filled by the candidate .98, which has seen half of the old state, because the reset gate says .50."}, "image": {"alt": "Boxes for the frame 1 and the old state 0.5 on the left; arrows to three boxes, update .62, reset .50 and candidate .98, the reset pointing to the candidate; from the update, the candidate and, past them, the old state arrows lead to a box with the new state .68"}}
+frame, old = 1.0, 0.5
+wx, wh = dict(r=1.0, z=-1.0, n=2.0), dict(r=-2.0, z=3.0, n=1.0)
+reset, update = (1 / (1 + np.exp(-(wx[g] * frame + wh[g] * old))) for g in "rz")
+candidate = np.tanh(wx["n"] * frame + reset * wh["n"] * old)
+new = update * old + (1 - update) * candidate
+ax = draw.canvas(25, 7.4, unit=0.31)
+draw.box(ax, f"state h\n{old:g}", (0.3, 0.9), (2.6, 1.6), color=plots.GRAY)
+draw.box(ax, f"frame x\n{frame:g}", (0.3, 4.3), (2.6, 1.6), color=plots.GRAY)
+rows = (
+    (f"update z = sigmoid(−1·1 + 3·0.5) = {update:.2f}", 1.6, plots.ORANGE),
+    (f"reset r = sigmoid(1·1 − 2·0.5) = {reset:.2f}", 3.6, plots.PINK),
+    (f"candidate n = tanh(2·1 + r·1·0.5) = {candidate:.2f}", 5.6, plots.BLUE),
+)
+for text, y, color in rows:
+    draw.box(ax, text, (5.3, y), (10.6, 1.1), color=color, fontsize=8)
+    for start in (1.9, 5.1):
+        draw.arrow(ax, (2.95, start), (5.25, y + 0.55))
+draw.arrow(ax, (10.6, 4.75), (10.6, 5.55), color=plots.PINK)
+draw.box(
+    ax,
+    f"new state\nz·h + (1−z)·n\n= {new:.2f}",
+    (18.7, 2.6),
+    (5.4, 2.6),
+    color=plots.GREEN,
+    fontsize=8,
+)
+draw.arrow(ax, (15.95, 2.15), (18.6, 3.3), color=plots.ORANGE)
+draw.arrow(ax, (15.95, 6.15), (18.6, 4.7), color=plots.BLUE)
+draw.arrow(ax, (1.6, 0.85), (21.4, 2.55), "carried on", bend=-0.09)
+
+# %% [markdown]
 # Once as slowly as possible, unit by unit. In code `w, b` are $W_x, b_x$ and `u, c` are $W_h, b_h$:
 
 
@@ -205,13 +246,14 @@ def gru_by_unit(x, h, w, u, b, c):
 # %%
 def gru_step(x, h, w, u, b, c):
     """One step for a batch."""
-    xr, xz, xn = (x @ w.T + b).chunk(3, -1)  # (B, D) -> (B, 3H) -> 3 × (B, H)
-    hr, hz, hn = (h @ u.T + c).chunk(3, -1)  # (B, H) -> (B, 3H) -> 3 × (B, H)
+    xr, xz, xn = (x @ w.T + b).chunk(3, -1)  # (B, F) -> (B, 3D) -> 3 × (B, D)
+    hr, hz, hn = (h @ u.T + c).chunk(3, -1)  # (B, D) -> (B, 3D) -> 3 × (B, D)
     r, z = torch.sigmoid(xr + hr), torch.sigmoid(xz + hz)
     n = torch.tanh(xn + r * hn)
     return z * h + (1 - z) * n
 
 
+# %%
 torch.manual_seed(1)
 reference = nn.GRUCell(5, 4).double()
 for p in reference.parameters():
@@ -222,6 +264,7 @@ by_unit = torch.stack([gru_by_unit(*pair, *weights) for pair in zip(x, h, strict
 torch.testing.assert_close(gru_step(x, h, *weights), by_unit)
 torch.testing.assert_close(by_unit, reference(x, h).detach())
 torch.testing.assert_close(by_unit, gru_cell(x, h, tuple(weights)))  # the package's
+
 
 # %% [markdown]
 # ## Two forms under one name
@@ -235,6 +278,8 @@ pair = nn.GRU(16, 32, batch_first=True).double()
 for p in pair.parameters():
     nn.init.normal_(p, std=0.4)
 sequence, start = torch.randn(8, 40, 16).double(), torch.zeros(8, 32).double()
+
+# %%
 with torch.no_grad():
     cho, after = (
         scan(partial(gru_cell, weights=pair.all_weights[0], form=form), sequence, start)[0]
@@ -256,7 +301,7 @@ _ = ax.set(xlabel="step", ylabel="mean |difference|", ylim=(0, None))
 
 # %%
 diagonal = [p.detach().clone() for p in pair.all_weights[0]]
-diagonal[1][64:] = torch.diag(torch.randn(32).double())  # candidate rows of U
+diagonal[1][64:] = torch.diag(torch.randn(32).double())  # candidate rows of W_h
 diagonal[3][64:] = 0.0
 state = torch.randn(8, 32).double()
 one, other = (gru_cell(sequence[:, 0], state, tuple(diagonal), form) for form in ("cho", "torch"))
@@ -287,6 +332,8 @@ assert torch.autograd.gradcheck(
 # %%
 torch.manual_seed(0)
 stack, lengths = ResidualGRU(16, 32, depth=2).double().eval(), torch.tensor([40, 7, 23])
+
+# %%
 with torch.no_grad():
     padded, last = stack(sequence[:3], lengths)
     careless = stack(sequence[:3])[1]
@@ -325,6 +372,7 @@ def reach(run, x, seed=0):
     return size / size[-1]
 
 
+# %%
 def opened(layer, bias=4.0):
     """Shift the update gate's bias, so that z starts near one."""
     with torch.no_grad():
@@ -341,6 +389,8 @@ nets = {
     "residual GRU, 4 layers": ResidualGRU(128, 128, depth=4),
     "GRU, update gate open": opened(nn.GRU(128, 128, batch_first=True)),
 }
+
+# %%
 far = {name: reach(net.double(), noise) for name, net in nets.items()}
 for name, size in far.items():
     print(
@@ -381,7 +431,7 @@ torch.testing.assert_close(plain(x), reference(x))
 residual, x = ResidualGRU(6, 6, 2), torch.randn(2, 9, 6)
 by_hand = x
 for norm, layer in zip(residual.norms, residual.layers, strict=True):
-    by_hand = by_hand + layer(norm(by_hand))[0]  # (B, T, H)
+    by_hand = by_hand + layer(norm(by_hand))[0]  # (B, T, D)
 torch.testing.assert_close(residual(x)[0], by_hand)
 
 # %% [markdown]
@@ -421,22 +471,24 @@ assert len(refusals) == 2
 # %% [markdown]
 # The repair is the fold of chapter 4: time goes into the batch for the convolution and comes back for the GRU. What it costs at full size can be read off a tensor that holds no numbers:
 
+
 # %% tags=["nbval-check-output"]
+def stage(narrow, wide):
+    """The article's convolution, ReLU and pooling."""
+    return nn.Sequential(nn.Conv2d(narrow, wide, 3), nn.ReLU(), nn.MaxPool2d(2))
+
+
 with torch.device("meta"):  # shapes without memory
-    image = nn.Sequential(
-        nn.Conv2d(3, 32, 3),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-    )
+    image = nn.Sequential(stage(3, 32), stage(32, 64))
     maps = image(torch.empty(100, 3, 224, 224))  # one clip, folded: (1·T, 64, 54, 54)
     vectors = maps.flatten(1)[None]  # (1, T, 64·54·54)
     flat, pooled = nn.GRU(vectors.shape[-1], 128), nn.GRU(64 * 4 * 4, 128)
 print(tuple(maps.shape), "->", tuple(vectors.shape))
 print(f"GRU on flattened maps: {training.parameters(flat) / 1e6:.0f} million weights")
 print(f"GRU on a 4 × 4 grid:   {training.parameters(pooled) / 1e6:.1f} million")
+assert len(refusals) == 2 and training.parameters(flat) > 100 * training.parameters(pooled)
+
+# %% tags=["hide-input"]
 ledger.claim(
     "C2",
     "corrected",  # a correction of fact: the two refusals above are its check
@@ -462,6 +514,7 @@ def moved(clips):
     return clips - clips.cumsum(1) / seen  # (B, T, 3, H, W)
 
 
+# %% tags=["protocol"]
 def frozen(data):
     """Train an order-blind model; return it, its frame network, and standardised features."""
     torch.manual_seed(0)
@@ -490,17 +543,17 @@ assert features[0][0].shape[1:] == (8, 64)
 def learn(data, seed, gru=None, lr=4e-3, epochs=sizes.epochs, shortcut=True, **options):
     """Train SoraGRU on ready features; return it and its last training loss."""
     torch.manual_seed(seed)
-    model = SoraGRU(12, **{"dim": 64, "depth": 1, "frames": nn.Identity(), "center": False, **options})
+    options = dict(dim=64, depth=1, frames=nn.Identity(), center=False) | options
+    model = SoraGRU(12, **options)
     model.gru = gru or model.gru
-    if not shortcut:
-        model.gru.residual = False  # keeps the norms and drops the sum
+    model.gru.residual = shortcut and getattr(model.gru, "residual", False)  # keeps the norms
     sets = (TensorDataset(*part) for part in data[:2])
-    history = training.fit(
-        model, *sets, epochs=epochs, lr=lr, batch_size=64, seed=seed, progress=False
-    )
+    how = dict(epochs=epochs, lr=lr, batch_size=64, seed=seed, progress=False)
+    history = training.fit(model, *sets, **how)
     return model.cpu(), history.train_loss[-1]
 
 
+# %% tags=["protocol"]
 def score(model, data):
     """Scores on test clips and their reversals."""
     return evaluation.pair_scores(training.predict(model, data[2][0]), data[2][1])
@@ -533,7 +586,9 @@ for name in pools:
 ordered = min(min(w) for w in within.values()) > 0.75
 print("every fusion keeps order:", "holds" if ordered else "REFUTED")
 lead, around = evaluation.mean_interval(np.subtract(overall["last"], overall["mean"]))
-print(f"last minus mean, paired: {lead:+.2f} ± {around:.2f}:", "holds" if lead > around else "REFUTED")
+print(
+    f"last minus mean, paired: {lead:+.2f} ± {around:.2f}:", "holds" if lead > around else "REFUTED"
+)
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-pooling", "caption": "Accuracy over twelve classes, level 1, clips and reversals, a dot per seed. Every fusion of GRU states is far beyond what a fusion of frames can reach (dashed: an order-blind model that always names the right pair)."}, "image": {"alt": "Four rows of accuracies, all to the right of a dashed line at one half"}}
 fig, ax = plt.subplots(figsize=(6.5, 2.3))
@@ -577,6 +632,8 @@ slow = motion.MotionSpec(level=1, frames=100)
 drawn = [motion.render(slow, "test", i) for i in range(sizes.long)]
 long = to_clip(np.stack([raw for raw, _ in drawn]))  # (12, 100, 3, 32, 32)
 long_labels = torch.tensor([truth["label"] for _, truth in drawn])
+
+# %% tags=["nbval-check-output"]
 live = pooled["last"][0]
 live.frames, live.center = net, "causal"  # pixels in, minus the mean of the frames so far
 live.eval()
@@ -586,7 +643,11 @@ with torch.no_grad():
         logits, state = live.step(long[:, t], state)  # (B, 3, H, W) -> (B, 12)
         answers.append(logits)
     answers = torch.stack(answers, 1)  # 100 × (B, 12) -> (B, 100, 12)
-    batch = live.head(live.norm(live.gru(net(moved(long)))[0]))  # all prefixes at once: (B, 100, 12)
+    batch = live.head(
+        live.norm(live.gru(net(moved(long)))[0])
+    )  # all prefixes at once: (B, 100, 12)
+
+# %% tags=["nbval-check-output"]
 torch.testing.assert_close(answers, batch, rtol=1e-3, atol=1e-3)
 torch.testing.assert_close(answers[:, 40], live(long[:, :41]), rtol=1e-3, atol=1e-3)
 assert sorted(long_labels.tolist()[:12]) == list(range(12))
@@ -673,6 +734,7 @@ def shrunk(data, side=8):
     return [((x / scale).reshape(len(y), -1, 3 * side * side), y) for x, y in small]
 
 
+# %% tags=["protocol"]
 def ruler(data, seed, lr, epochs):
     """Features side by side in their order, and one linear layer."""
     torch.manual_seed(seed)
@@ -683,6 +745,7 @@ def ruler(data, seed, lr, epochs):
     return model.cpu(), history.train_loss[-1]
 
 
+# %% tags=["protocol"]
 def validation(model, data):
     """Accuracy on the validation clips: what rates and depths are chosen by."""
     return evaluation.accuracy(training.predict(model, data[1][0]), data[1][1])
@@ -694,34 +757,33 @@ def study(make, data, epochs, seeds):
     tried = {lr: validation(make(100, lr=lr, epochs=epochs)[0], data) for lr in RATES}
     lr = max(tried, key=tried.get)
     runs = [make(seed, lr=lr, epochs=epochs) for seed in seeds]
+    row = dict(updates=epochs * (len(data[0][1]) // 64), lr=lr, tuning=list(tried.values()))
+    row |= dict(edge=lr in (min(RATES), max(RATES)), training_loss=[loss for _, loss in runs])
+    row["validation"] = [validation(model, data) for model, _ in runs]
     found = [score(model, data) for model, _ in runs]
-    return dict(
-        updates=epochs * (len(data[0][1]) // 64),
-        lr=lr,
-        edge=lr in (min(RATES), max(RATES)),
-        tuning=list(tried.values()),
-        training_loss=[loss for _, loss in runs],
-        validation=[validation(model, data) for model, _ in runs],
-        overall=[s["overall"] for s in found],
-        within=[s["within"] for s in found],
-    )
+    return row | {key: [s[key] for s in found] for key in ("overall", "within")}
 
 
-def record():
-    """The whole experiment: every arm and ruler at both budgets; pixels of the nearest clip."""
-    data, seeds = splits(2, 2400), range(3)
-    blind, _, ready = frozen(data)
-    small = shrunk(data)
+# %% tags=["protocol"]
+def rows_of(ready, small):
+    """Every arm and every trained ruler: how to make it, and the data it reads."""
     rows = {name: (partial(learn, ready, **options), ready) for name, options in ARMS.items()}
     rows["linear, side by side"] = (partial(ruler, ready), ready)
     rows["GRU on 8 × 8 pixels"] = (partial(learn, small, dim=192), small)
     rows["linear on 8 × 8 pixels"] = (partial(ruler, small), small)
+    return rows
+
+
+# %% tags=["protocol"]
+def record():
+    """The whole experiment: every arm and ruler at both budgets; pixels of the nearest clip."""
+    data, seeds, numbers = splits(2, 2400), range(3), {}
+    blind, _, ready = frozen(data)
+    rows = rows_of(ready, shrunk(data))
+    for budget, epochs in BUDGETS.items():
+        numbers[budget] = {name: study(*row, epochs, seeds) for name, row in rows.items()}
     near = [(moved(x).flatten(1), y) for x, y in data]
     votes = evaluation.knn_scores(near[0][0], near[0][1], near[2][0], classes=12, k=1)
-    numbers = {
-        budget: {name: study(*row, epochs, seeds) for name, row in rows.items()}
-        for budget, epochs in BUDGETS.items()
-    }
     numbers["nearest pixels"] = evaluation.pair_scores(votes, near[2][1])
     return list(seeds), numbers | {"order-blind": blind}
 
@@ -758,7 +820,9 @@ for budget in BUDGETS:
     gaps["sums", budget] = found["depth 4, residual"] - found["depth 4, norms only"]
 for (what, budget), difference in gaps.items():
     gap, around = evaluation.mean_interval(difference)
-    print(f"{what!s:4s} {budget:4s}: residual minus the other {gap:+.3f} ± {around:.3f}, paired by seed")
+    print(
+        f"{what!s:4s} {budget:4s}: residual minus the other {gap:+.3f} ± {around:.3f}, paired by seed"
+    )
 
 # %%
 print("1:", "holds" if max(abs(gaps[1, b].mean()) for b in BUDGETS) < 0.1 else "REFUTED")
@@ -791,11 +855,15 @@ chosen = max(residual, key=lambda name: mean(many[name]["validation"]))
 together = np.array(many[chosen]["overall"])
 rulers = {name: row["overall"] for name, row in many.items() if name not in ARMS}
 rulers |= {name: [numbers[name]["overall"]] * 3 for name in ("nearest pixels", "order-blind")}
+
+# %%
 ahead = {}
 for name, scores in rulers.items():
     lead = together - np.array(scores)
     ahead[name] = bool(lead.min() >= 0.03)
-    print(f"ahead of {name:23s}", *(f"{d:+.2f}" for d in lead), "holds" if ahead[name] else "REFUTED")
+    print(
+        f"ahead of {name:23s}", *(f"{d:+.2f}" for d in lead), "holds" if ahead[name] else "REFUTED"
+    )
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-rulers", "caption": "Frame network and GRU together against each half alone, level 2, recorded, a dot per seed. Dashed: the order-blind model."}, "image": {"alt": "Rows of accuracies for the whole system, features side by side with a linear layer, a GRU on pixels, a linear layer on pixels, nearest pixels and the order-blind model"}}
 fig, ax = plt.subplots(figsize=(7, 2.6))
@@ -843,6 +911,8 @@ trials = {
     "SVM": [SVC(C=c) for c in (0.3, 1.0, 3.0, 10.0)],
     "decision tree": [DecisionTreeClassifier(max_depth=d, random_state=0) for d in (4, 8, 12, 16)],
 }
+
+# %%
 heads = {"linear (its own)": training.predict(network, hard_features[2][0]).argmax(1).numpy()}
 for name, models in trials.items():
     fitted = [m.fit(vectors[0], labels[0]) for m in models]
@@ -857,6 +927,8 @@ for name, answer in heads.items():
     )
     table[name] = dict(accuracy=(answer == labels[2]).mean(), precision=p, recall=r, f1=f1)
     print(f"{name:17s}", *(f"{key} {value:.2f}  " for key, value in table[name].items()))
+
+# %%
 hits = {name: row["accuracy"] for name, row in table.items()}
 print(
     "SVM prediction", "holds" if abs(hits["SVM"] - hits["linear (its own)"]) <= 0.03 else "REFUTED"
@@ -877,6 +949,8 @@ print(
     )
 )
 assert abs(table["SVM"]["recall"] - table["SVM"]["accuracy"]) < 1e-9
+
+# %% tags=["hide-input"]
 ledger.claim(
     "C6",
     "holds" if max(abs(hits[h] - hits["linear (its own)"]) for h in hits) < 0.05 else "partly",
@@ -917,7 +991,7 @@ class Printed(nn.Module):
 
     def cell(self, x, h):
         w, u, b, c = self.weights
-        r, z, o = torch.sigmoid(x @ w.T + b + h @ u.T + c).chunk(3, -1)  # (B, 3H) -> 3 × (B, H)
+        r, z, o = torch.sigmoid(x @ w.T + b + h @ u.T + c).chunk(3, -1)  # (B, 3D) -> 3 × (B, D)
         return z * h + (1 - z) * o if self.carry else (1 - z) * o + z * r * o
 
     def forward(self, x, lengths=None):
@@ -931,7 +1005,9 @@ class Printed(nn.Module):
 # %%
 short, fitted = {"GRU": within["last"]}, {"GRU": runs["last"][0][1]}
 for name, carry in {"printed": False, "printed, state carried": True}.items():
-    trained = [learn(features, s, gru=Printed(64, 64, carry), pooling="last") for s in range(sizes.seeds)]
+    trained = [
+        learn(features, s, gru=Printed(64, 64, carry), pooling="last") for s in range(sizes.seeds)
+    ]
     short[name] = [score(model, features)["within"] for model, _ in trained]
     fitted[name] = trained[0][1]
 for name, found in short.items():
@@ -944,24 +1020,28 @@ print("prediction 1", "holds" if learns else "REFUTED")
 
 
 # %%
+def marked(count, wait, generator):
+    """Numbers from −1 to 1 (count, wait + 1, 2), the first of them marked."""
+    x = torch.zeros(count, wait + 1, 2)
+    x[:, :, 0] = torch.rand(count, wait + 1, generator=generator) * 2 - 1
+    x[:, 0, 1] = 1.0  # the mark: this one
+    return x
+
+
+# %%
 def hold(net, wait, seed, steps=sizes.steps):
     """Train to report a number seen `wait` steps ago; return the explained share of its variance."""
-    draw = torch.Generator().manual_seed(seed)
-    readout = nn.Linear(16, 1)
+    readout, draws = nn.Linear(16, 1), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam([*net.parameters(), *readout.parameters()], 1e-2)
     for step in range(steps + 1):
-        count = 64 if step < steps else 2000  # the last batch is the test
-        x = torch.zeros(count, wait + 1, 2)
-        x[:, :, 0] = torch.rand(count, wait + 1, generator=draw) * 2 - 1
-        x[:, 0, 1] = 1.0  # the flag: this one
+        x = marked(64 if step < steps else 2000, wait, draws)  # the last batch is the test
         answer, value = readout(net(x)[0][:, -1])[:, 0], x[:, 0, 0]
         loss = (answer - value).square().mean()
-        if step == steps:
-            return 1 - loss.item() / value.var().item()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
+    return 1 - loss.item() / value.var().item()
 
 
 # %%
@@ -976,8 +1056,12 @@ for name, make in makers.items():
         for seed in range(sizes.seeds):
             torch.manual_seed(seed)
             held_share.setdefault((name, wait), []).append(hold(make(), wait, seed))
+
+# %%
 for (name, wait), shares in held_share.items():
     print(f"{name:24s} after {wait} steps", *(f"{s:.2f}" for s in shares))
+
+# %%
 torch.manual_seed(0)
 longer = hold(Printed(2, 16), 8, 0, steps=5 * sizes.steps)
 print(f"printed, after 8 steps, five times the updates: {longer:.2f}")
@@ -985,7 +1069,9 @@ unlearned = max(held_share["printed", 8]) < 0.1 and longer < 0.5
 carried = min(held_share["printed, state carried", 8])
 print("prediction 2", "holds" if unlearned and min(held_share["GRU", 8]) > 0.9 else "REFUTED")
 print("prediction 3", "holds" if carried > 0.9 else "REFUTED")
-assert min(held_share["printed", 1]) > 0.9  # the control: what the network can do, this training finds
+assert (
+    min(held_share["printed", 1]) > 0.9
+)  # the control: what the network can do, this training finds
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-hold", "caption": "Share of a number's variance that is still there after a wait, a dot per seed. The printed recurrence knows it one step later and did not learn to keep it for eight; with the old state put back into the last line it holds, candidate or no candidate."}, "image": {"alt": "Four rows: GRU and carried state after eight steps near one, printed after one step near one, after eight at zero"}}
 fig, ax = plt.subplots(figsize=(6.5, 2.6))
@@ -998,7 +1084,7 @@ ax.invert_yaxis()
 # %% [markdown]
 # ### Did not, or cannot?
 #
-# Two hundred updates that fail prove nothing about what a network *can* do. So build it by hand. With the update gate shut ($z_t\approx 0$) the printed line is $h_t = o_t$: one sigmoid of a weighted sum of the frame and the old state. Three such units, *catch*, *flag* and *hold* (A, F and B in the comments and on the axes below), each with its old value marked by $t-1$:
+# Two hundred updates that fail prove nothing about what a network *can* do. So build it by hand. With the update gate shut ($z_t\approx 0$) the printed line is $h_t = o_t$: one sigmoid of a weighted sum of the frame and the old state. Three such units, *catch*, *flag* and *hold*, each with its old value marked by $t-1$:
 #
 # $$\begin{aligned}
 # \text{catch}_t &= \operatorname{sigmoid}(0.4\,\text{value}_t + 40\,\text{mark}_t - 40), \qquad \text{flag}_t = \operatorname{sigmoid}(40\,\text{mark}_t - 20),\\
@@ -1017,25 +1103,23 @@ def by_hand():
         for tensor in (w, u, b, c):
             tensor.zero_()
         b[3:6] = -40.0  # update gates shut
-        w[6], b[6] = torch.tensor([0.4, 40.0]), -40.0  # A
-        w[7], b[7] = torch.tensor([0.0, 40.0]), -20.0  # F
-        u[8], b[8] = torch.tensor([2.0, -1.0, 4.0]), -2.0  # B reads A, F and itself
+        w[6], b[6] = torch.tensor([0.4, 40.0]), -40.0  # catch
+        w[7], b[7] = torch.tensor([0.0, 40.0]), -20.0  # flag
+        u[8], b[8] = torch.tensor([2.0, -1.0, 4.0]), -2.0  # hold reads all three
     return net
 
 
 # %% tags=["nbval-check-output"]
 held = {}
 for wait in (8, 50):
-    x = torch.zeros(2000, wait + 1, 2).double()
-    x[..., 0] = torch.rand(2000, wait + 1, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    x[:, 0, 1] = 1.0
+    x = marked(2000, wait, torch.Generator().manual_seed(0)).double()
     with torch.no_grad():
         b = by_hand().double()(x)[0][:, -1, 2]  # (N, T, 3) -> (N)
     held[wait] = torch.corrcoef(torch.stack([b, x[:, 0, 0]]))[0, 1].item() ** 2
     print(f"by hand, after {wait} steps of noise: {held[wait]:.2f} of the variance")
 assert held[8] > 0.98
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-neutral", "caption": "Why three printed units can hold a number: the map B' = σ(4B − 2) touches the diagonal at one half with slope 1, so a value near it hardly moves (dots: 0.58, and where it is after eight steps). A GRU with its gate open lies on the diagonal everywhere."}, "image": {"alt": "A sigmoid curve that touches the diagonal at one half, with two dots close together near the middle"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-neutral", "caption": "Why three printed units can hold a number: the map of hold, sigmoid(4 hold − 2), touches the diagonal at one half with slope 1, so a value near it hardly moves (dots: 0.58, and where it is after eight steps). A GRU with its gate open lies on the diagonal everywhere."}, "image": {"alt": "A sigmoid curve that touches the diagonal at one half, with two dots close together near the middle"}}
 fig, ax = plt.subplots(figsize=(3.4, 3.2))
 grid = torch.linspace(0, 1, 101)
 path = [torch.tensor(0.58)]
@@ -1046,7 +1130,7 @@ ax.plot(grid, grid, "--", color=plots.GRAY, label="GRU, gate open")
 ax.plot([path[0], path[-1]], [path[1], torch.sigmoid(4 * path[-1] - 2)], "o", color=plots.ORANGE)
 ax.annotate(f"{path[0]:.2f}", (path[0], path[1]), xytext=(6, 2), textcoords="offset points")
 ax.annotate(f"{path[-1]:.2f}", (path[-1], path[-1]), xytext=(4, -12), textcoords="offset points")
-ax.set(xlabel="B", ylabel="B'", aspect="equal")
+ax.set(xlabel="hold, before", ylabel="hold, after", aspect="equal")
 _ = ax.legend(fontsize=7)
 
 # %% [markdown]
@@ -1072,6 +1156,8 @@ assert kept["GRU"] < 1e-6 > kept["printed, state carried"] and kept["printed"] >
 reaches = reach(Printed(128, 128).double(), noise)
 print(f"printed: gradient left after 10 frames {reaches[-11]:.0e}, 50: {reaches[-51]:.0e}")
 assert reaches[-11] < far["GRU"][-11]
+
+# %% tags=["hide-input"]
 ledger.claim(
     "C1",
     "refuted" if kept["printed"] > 0.1 and kept["GRU"] < 1e-6 else "holds",
@@ -1106,6 +1192,8 @@ y = hard_features[2][1]
 ceiling = max(((y == a) | (y == b)).float().mean().item() for a in range(12) for b in range(a))
 print(f"best accuracy of any yes-or-no answer on twelve balanced classes: {ceiling:.2f}")
 assert losses == sorted(losses, reverse=True) and losses[-1] < -1000
+
+# %% tags=["hide-input"]
 ledger.claim(
     "C3",
     "corrected",  # a correction of fact: the assertion above is its check

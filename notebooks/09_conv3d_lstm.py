@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset, TensorDataset
 from torchvision.models.video.resnet import Conv2Plus1D
 
-from sora_nb import evaluation, ledger, plots, training, transforms, video
+from sora_nb import evaluation, ledger, plots, schematics, training, transforms, video
 from sora_nb.data import motion
 from sora_nb.data.real import real_clips
 from sora_nb.layers import convolution, recurrent
@@ -117,15 +117,12 @@ assert min(by_hand.values()) > 0.9
 def conv3d_loop(x, weight, bias, stride):
     """One clip (C, T, H, W), output by output."""
     k = weight.shape[2]
-    size = [(n - k) // stride + 1 for n in x.shape[1:]]
-    y = torch.zeros(len(weight), *size, dtype=x.dtype)
-    for o in range(len(weight)):
-        for t in range(size[0]):
-            for i in range(size[1]):
-                for j in range(size[2]):
-                    a, b, c = stride * t, stride * i, stride * j
-                    patch = x[:, a : a + k, b : b + k, c : c + k]
-                    y[o, t, i, j] = (weight[o] * patch).sum() + bias[o]
+    size = [len(weight), *((n - k) // stride + 1 for n in x.shape[1:])]
+    y = torch.zeros(size, dtype=x.dtype)
+    for o, t, i, j in np.ndindex(*size):
+        a, b, c = stride * t, stride * i, stride * j
+        patch = x[:, a : a + k, b : b + k, c : c + k]
+        y[o, t, i, j] = (weight[o] * patch).sum() + bias[o]
     return y
 
 
@@ -152,17 +149,14 @@ x = torch.randn(2, 3, 7, 8, 9).double().requires_grad_()
 weight = torch.randn(4, 3, 3, 3, 3).double().requires_grad_()
 bias = torch.randn(4).double().requires_grad_()
 torch.testing.assert_close(conv3d(x, weight, bias, 2)[0], conv3d_loop(x[0], weight, bias, 2))
+
+# %%
 for k, stride, padding in ((3, 1, 1), (3, 2, 1), (5, 2, 2), (1, 1, 0)):
     w = torch.randn(4, 3, k, k, k).double().requires_grad_()
-    ours, theirs = conv3d(x, w, bias, stride, padding), F.conv3d(x, w, bias, stride, padding)
-    torch.testing.assert_close(ours, theirs)
-    upstream = torch.randn_like(ours)
-    for a, b in zip(
-        torch.autograd.grad(ours, (x, w, bias), upstream),
-        torch.autograd.grad(theirs, (x, w, bias), upstream),
-        strict=True,
-    ):
-        torch.testing.assert_close(a, b)
+    answers = [f(x, w, bias, stride=stride, padding=padding) for f in (conv3d, F.conv3d)]
+    torch.testing.assert_close(*answers)
+    upstream = torch.randn_like(answers[0])
+    torch.testing.assert_close(*(torch.autograd.grad(h, (x, w, bias), upstream) for h in answers))
 
 # %% [markdown]
 # ### How far does one output see?
@@ -188,11 +182,13 @@ def reach(kernel):
     return torch.autograd.grad(middle, x)[0][0].sum(0)  # (3, T, H, W) -> (T, H, W)
 
 
+# %% tags=["nbval-check-output"]
 fields = {kernel: reach(kernel) for kernel in (3, 5)}
 for kernel, field in fields.items():
     extent = [len(field.sum(axes).nonzero()) for axes in ((1, 2), (0, 2), (0, 1))]
     print(f"kernel {kernel}³: {extent} frames, rows and columns")
     assert extent == [1 + (kernel - 1) + 2 * (kernel - 1)] * 3
+
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-09-field", "caption": "What one output of each branch depends on, by gradient (log scale, a slice through time and x). Kernel 3³ reaches 7 frames and 7 pixels, kernel 5³ 13 of each. Dots: centres of the neighbouring outputs after the two strides; time is halved once, space twice."}, "image": {"alt": "Two square patches of colour on a grid of frame against pixel, the second nearly twice as wide, darker at the rim, with dots every two frames and every four pixels"}}
 fig, axes = plt.subplots(1, 2, figsize=(7, 3), sharey=True)
@@ -225,7 +221,9 @@ x = torch.randn(2, 8, 6, 7, 7).double()
 twice = F.conv3d(F.conv3d(x, space, padding=(0, 1, 1)), when, padding=(1, 0, 0))
 product = torch.einsum("mcij,omt->octij", space[:, :, 0], when[..., 0, 0])
 torch.testing.assert_close(twice, F.conv3d(x, product, padding=1))
-print(f"C=8, O=16: M={middle}, {space.numel() + when.numel()} weights for {27 * 8 * 16}")
+print(
+    f"from 8 to 16 channels over {middle}: {space.numel() + when.numel()} weights for {27 * 8 * 16}"
+)
 
 # %% [markdown]
 # So the gain is not in the weights. It is in what you put *between*: a batch norm and a ReLU, twice as many bends for the same budget.
@@ -281,20 +279,38 @@ assert (
 #
 # The middle is a sum. Where $f_t$ is near one, the cell is carried on unchanged, and so is its gradient: $\partial c_t / \partial c_{t-1} = f_t$ along this path.
 
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-09-cell", "caption": "One step of one LSTM unit, with the values of its gates. The cell 2 keeps nine tenths of itself and is given half of the candidate −0.4: 1.8 − 0.2 = 1.6. Only what the output gate lets out of it, .3 · tanh 1.6 = .28, is seen by the rest of the network."}, "image": {"alt": "A line of boxes: cell 2, times forget gate .9, plus, cell 1.6; below the plus the input gate .5 times the candidate −0.4; from the new cell an arrow down through tanh and the output gate .3 to the state .28"}}
+cell, forget, gate, candidate, out = 2.0, 0.9, 0.5, -0.4, 0.3
+new = forget * cell + gate * candidate
+ax = schematics.canvas(21, 6.2, unit=0.36)
+schematics.box(ax, f"cell\n{cell:g}", (0.4, 0.6), (2.6, 1.6), color=plots.GREEN)
+schematics.arrow(ax, (3.05, 1.4), (9.4, 1.4), f"× forget gate {forget:g} = {forget * cell:.1f}")
+schematics.box(ax, "+", (9.5, 0.8), (1.2, 1.2), color=plots.GRAY)
+schematics.arrow(ax, (10.75, 1.4), (13.3, 1.4))
+schematics.box(ax, f"new cell\n{new:.1f}", (13.4, 0.6), (3.2, 1.6), color=plots.GREEN)
+schematics.box(ax, f"candidate {candidate:g}", (0.4, 4.2), (4.2, 1.2), color=plots.ORANGE)
+schematics.arrow(ax, (4.65, 4.5), (9.9, 2.1), color=plots.ORANGE)
+schematics.label(ax, f"× input gate {gate:g} = {gate * candidate:.1f}", (9.5, 3.9), fontsize=8)
+schematics.box(
+    ax, f"new state\n{out * np.tanh(new):.2f}", (13.4, 4.2), (3.2, 1.6), color=plots.BLUE
+)
+schematics.arrow(ax, (15, 2.25), (15, 4.15))
+schematics.label(ax, f"tanh, × output gate {out:g}", (18.2, 3.2), fontsize=8)
+
 
 # %%
 def lstm_loop(x, weights):
-    """States of one LSTM layer over x (B, T, D), gate by gate; rows of the weights: i, f, g, o."""
+    """States of one LSTM layer over x (B, T, F), gate by gate; rows of the weights: i, f, g, o."""
     w, u, b, d = weights
-    h = c = x.new_zeros(len(x), u.shape[1])  # (B, H)
+    h = c = x.new_zeros(len(x), u.shape[1])  # (B, D)
     states = []
     for t in range(x.shape[1]):
-        gates = x[:, t] @ w.T + b + h @ u.T + d  # (B, D), (B, H) -> (B, 4H)
-        i, f, g, o = gates.chunk(4, dim=1)  # -> 4 × (B, H)
+        gates = x[:, t] @ w.T + b + h @ u.T + d  # (B, F), (B, D) -> (B, 4D)
+        i, f, g, o = gates.chunk(4, dim=1)  # -> 4 × (B, D)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         h = o.sigmoid() * c.tanh()
         states.append(h)
-    return torch.stack(states, 1)  # T × (B, H) -> (B, T, H)
+    return torch.stack(states, 1)  # T × (B, D) -> (B, T, D)
 
 
 # %%
@@ -327,6 +343,7 @@ def influence(kind, forget=0.0, steps=60, hidden=32):
     return gradient.norm(dim=2).mean(0)
 
 
+# %%
 memory = {
     "tanh recurrence": influence(nn.RNN),
     "LSTM": influence(nn.LSTM),
@@ -335,6 +352,7 @@ memory = {
 for name, values in memory.items():
     print(f"{name}: frame 0 counts {values[0] / values[-1]:.0e} of the last frame")
 assert memory["LSTM, forget gate open"][0] > 1e3 * memory["LSTM"][0]
+
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-09-memory", "caption": "How strongly the last of 60 states depends on each input frame, before training. Plain recurrence and LSTM both forget at a constant rate; opening the forget gate makes the decay slow enough for sixty steps. The form gives the possibility, the bias uses it."}, "image": {"alt": "Three lines on a logarithmic axis rising to the right; two fall off steeply towards early frames, one stays within a few powers of ten"}}
 fig, ax = plt.subplots(figsize=(6, 2.6))
@@ -361,6 +379,7 @@ def printed(x, w, v, b, steps):
     return torch.tanh(x @ w + b + h @ v)
 
 
+# %%
 torch.manual_seed(0)
 x, w, v, b = torch.randn(6, 4).double(), *torch.randn(2, 4, 4).double(), torch.randn(4).double()
 cross = torch.autograd.functional.jacobian(lambda x: printed(x, w, v, b, 6).sum(1), x)  # (T, T, D)
@@ -368,6 +387,7 @@ cross = cross.norm(dim=2)  # how output t depends on frame s
 others = (cross - cross.diag().diag()).max().item()
 print(f"largest influence of another frame on an output: {others:.1f}")
 assert others == 0 and cross.diag().min() > 0
+
 
 # %% tags=["hide-input"]
 ledger.claim(
@@ -404,6 +424,8 @@ z = F.normalize(torch.cat([loud, soft], 1), dim=1)  # (B, 64), (B, 64) -> (B, 12
 fused = torch.tanh(z * 128**0.5)
 torch.testing.assert_close(fused, fuse(loud, soft))
 torch.testing.assert_close(fuse(3 * loud, 3 * soft), fused)
+
+# %%
 bend = {
     name: (a - a.tanh()).norm() / a.norm()
     for name, a in {"printed": z, "with √D": z * 128**0.5}.items()
@@ -444,6 +466,7 @@ def trace(layers, x):
     return x
 
 
+# %% tags=["nbval-check-output"]
 with torch.device("meta"):
     clips = torch.rand(8, 30, 3, 256, 256)
     x = trace(
@@ -455,6 +478,7 @@ with torch.device("meta"):
         },
         clips,
     )
+
 
 # %% [markdown]
 # 15 frames after the convolution, 7 after the pooling, and then a reshape that turns 8 clips into 256 things. The LSTM that follows expects a width of 32 and is
@@ -476,6 +500,8 @@ with torch.device("meta"):
         clips,
     )
 assert x.shape == (8 * 32, 7, 4096) and y.shape == (8, 64)
+
+# %% tags=["hide-input"]
 steps = branch.lstm.input_size, (30 + 2 - 3) // 2 + 1
 ledger.claim(
     "D10",
@@ -675,11 +701,12 @@ for name, path in real_clips().items():
         forth = again(prepare(windows, recipe)).softmax(1)  # (windows, 12)
         back = again(prepare(windows.flip(1), recipe)).softmax(1)
     answers[name], pictures[name] = (forth, back), windows[0]
+
+# %%
+for name, (forth, _) in answers.items():
     sure, what = forth.max(1)
-    print(
-        f"{name:18s}",
-        ", ".join(f"{motion.CLASSES[c]} {p:.2f}" for c, p in zip(what, sure, strict=True)),
-    )
+    said = [f"{motion.CLASSES[c]} {p:.2f}" for c, p in zip(what, sure, strict=True)]
+    print(f"{name:18s}", ", ".join(said))
 
 # %% mystnb={"figure": {"name": "fig-09-real", "caption": "First window of each real clip, the eight frames that the model reads, with the class that the model gives it. None of these is a digit that moves, grows, turns, fades or splits; the model answers all the same, for it has no way to say none of these."}, "image": {"alt": "Four rows of frames: the white roof of a van seen from above, sliding down the picture; a cartoon rabbit coming out of its burrow; and twice a man in a car, the second time distorted. The answer stands to the left of each row"}}
 titles = {
@@ -697,14 +724,12 @@ forth, back = (torch.cat([a[k] for a in answers.values()]).argmax(1) for k in (0
 still = pictures["bikes"][:1].expand(30, -1, -1, -1)  # one frame, thirty times
 with torch.no_grad():
     frozen = again(prepare(still, recipe)[None]).softmax(1)[0]
-same = (
-    (answers["carphone_pristine"][0].argmax(1) == answers["carphone_distorted"][0].argmax(1))
-    .float()
-    .mean()
-)
-print(
-    f"backwards gives the twin in {((forth ^ 1) == back).float().mean():.2f} of {len(forth)} windows"
-)
+pristine, distorted = (answers[f"carphone_{kind}"][0] for kind in ("pristine", "distorted"))
+same = (pristine.argmax(1) == distorted.argmax(1)).float().mean()
+twins = ((forth ^ 1) == back).float().mean()
+
+# %%
+print(f"backwards gives the twin in {twins:.2f} of {len(forth)} windows")
 print(f"pristine and distorted agree in {same:.2f} of their windows")
 print(f"thirty times one frame: {motion.CLASSES[frozen.argmax()]}, {frozen.max():.2f}")
 assert all(len(a[0]) >= 4 for a in answers.values())
@@ -734,19 +759,13 @@ def flat(seed, **options):
     for branch in model.branches:
         for place in (0, 3):
             old = branch.layers[place]
-            k = old.kernel_size[1]
-            new = nn.Conv3d(
-                old.in_channels,
-                old.out_channels,
-                (1, k, k),
-                (1, 2, 2),
-                (0, k // 2, k // 2),
-                bias=False,
-            )
-            branch.layers[place] = new
+            k, widths = old.kernel_size[1], (old.in_channels, old.out_channels)
+            how = dict(stride=(1, 2, 2), padding=(0, k // 2, k // 2), bias=False)
+            branch.layers[place] = nn.Conv3d(*widths, (1, k, k), **how)
     return model
 
 
+# %%
 variants = {
     "whole system": build,
     "3³ only": lambda seed: build(seed, branches=(3,)),
@@ -764,16 +783,11 @@ def data_of(sets, count, tests=600):
     counts = {"train": count, "val": 200, "test": tests}
     clips = {s: prepare(transforms.to_clip(sets[s].clips[:n]), recipe) for s, n in counts.items()}
     labels = {s: sets[s].labels[:n] for s, n in counts.items()}
-    return (
-        TensorDataset(clips["train"], labels["train"]),
-        TensorDataset(clips["val"], labels["val"]),
-        (
-            torch.cat([clips["test"], clips["test"].flip(1)]),
-            torch.cat([labels["test"], labels["test"] ^ 1]),
-        ),
-    )
+    seen = [TensorDataset(clips[s], labels[s]) for s in ("train", "val")]
+    return *seen, evaluation.with_reversals(clips["test"], labels["test"])
 
 
+# %%
 def run(model, data, epochs, seed, lr=4e-3):
     """Train, then score on clips and reversals."""
     train, valid, (clips, labels) = data
@@ -811,6 +825,8 @@ verdicts = {
     "3 fusion": abs(gain) <= around,
     "4 flat kernels": min(scores["flat kernels"]["within"]) > 0.75,
 }
+
+# %%
 clips, labels = data[2]
 fade = {}  # accuracy lost at half the contrast; the clips' mean is 0 after normalising
 for name in ("whole system", "no fusion"):
@@ -818,6 +834,8 @@ for name in ("whole system", "no fusion"):
     faint = [evaluation.accuracy(logits, labels) for logits in faint]
     fade[name] = [a - b for a, b in zip(scores[name]["overall"], faint, strict=True)]
     print(f"{name} at half the contrast loses", [round(v, 2) for v in fade[name]])
+
+# %%
 verdicts["5 contrast"] = sum(fade["whole system"]) < sum(fade["no fusion"])
 for name, held in verdicts.items():
     print(f"prediction {name}: {'held' if held else 'REFUTED'}")
@@ -853,11 +871,13 @@ class SideBySide(nn.Module):
         return self.head(F.relu(self.frames(clips)).flatten(1))  # (B, T, D) -> (B, T·D) -> (B, 12)
 
 
+# %%
 def beside(seed):
     torch.manual_seed(seed)
     return SideBySide()
 
 
+# %%
 def tuned(make, seed):
     """Train at two rates; of the two, the scores of the one that validation prefers."""
     found = []
@@ -878,6 +898,8 @@ for name, make in (("side by side", beside), ("whole system", build)):
     rulers[name] = [tuned(make, s) for s in range(sizes.hard_seeds)]
 for name, runs in rulers.items():
     print(f"{name:14s}", *({k: round(v, 2) for k, v in r.items()} for r in runs))
+
+# %%
 ahead = {
     name: min(w["overall"] for w in rulers["whole system"]) - max(r["overall"] for r in runs)
     for name, runs in rulers.items()
@@ -919,6 +941,7 @@ def verdict(name):
     return "holds" if loss - half > 0.02 else "refuted" if loss < 0.02 else "partly"
 
 
+# %% tags=["hide-input"]
 part = {n: f"{m:+.2f} ± {h:.2f}" for n, (m, h) in cost.items()}
 both = {verdict("3³ only"), verdict("5³ only")}
 ledger.claim(
@@ -941,6 +964,7 @@ ledger.claim(
     f"{sum(fade['whole system']) / sizes.seeds:.2f} with fusion and "
     f"{sum(fade['no fusion']) / sizes.seeds:.2f} without.",
 )
+
 
 # %% [markdown]
 # ## Break it: whose row is this?
@@ -967,6 +991,7 @@ class Arranged(nn.Module):
         return self.head(self.lstm(self.steps(clips))[0].mean(1))
 
 
+# %%
 def rightly(x):
     return x.transpose(1, 2).flatten(2)  # (B, C, T, h, w) -> (B, T, C·h·w)
 
@@ -1033,6 +1058,8 @@ for name in ("right", "right shape, wrong order"):
     reached[name] = gradient.flatten(1).abs().sum(1).nonzero().flatten().tolist()
     print(f"{name}: the first step depends on frames {reached[name]}")
 assert reached["right"] == [0, 1, 2, 3] and len(reached["right shape, wrong order"]) == 8
+
+# %% tags=["hide-input"]
 ledger.claim(
     "D3",
     "corrected",
@@ -1057,6 +1084,8 @@ print(
     f"as printed {as_printed:.2f}, by sign {by_sign:.2f}; classes named: {predicted.unique().tolist()}"
 )
 assert predicted.unique().tolist() == [0] and by_sign == 1
+
+# %% tags=["hide-input"]
 ledger.claim(
     "D4",
     "refuted",
