@@ -375,7 +375,7 @@ for i, (name, row) in enumerate(table.items()):
     if len(curve) > 1:
         _ = ax.plot(range(passes - len(curve) + 1, passes + 1), curve, style, label=name)
 _ = ax.set(xlabel="passes over the training clips", ylabel="validation accuracy", ylim=(0, 1))
-_ = ax.legend(fontsize=7, ncol=2)
+_ = ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 # %% [markdown]
 # Only the probe on E's code stands still, near chance; B gained most, and the mean pool least. Everybody else gained from doubling, D included. So the table is a table of *this many updates*, and it says so in each row; whoever gained much may yet overtake. What a longer run would show is left to an exercise, because it was not run.
@@ -492,8 +492,8 @@ _ = ax.set_xticklabels(names, rotation=40, ha="right")
 # %%
 for a, b in zip(names, names[1:], strict=False):
     mean, over_seeds, over_clips = difference(a, b)
-    spans = " ".join(f"{low:+.3f} to {high:+.3f}" for low, high in (over_seeds, over_clips))
-    print(f"{a:20s} minus {b:20s} {mean:+.3f}  {spans}  {order(a, b)}")
+    spans = " ".join(f"{low:+.2f} to {high:+.2f}" for low, high in (over_seeds, over_clips))
+    print(f"{a:19s} - {b:19s} {mean:+.3f} {spans} {order(a, b)}")
 
 # %% [markdown]
 # The first span is over seeds, the second over clips. With three seeds the t factor is $4.3$, so the first is wide: that is the price of three.
