@@ -340,13 +340,13 @@ def test_a_failing_cell_is_named_with_its_traceback(tmp_path, monkeypatch, capsy
 
 
 def test_a_chapter_s_time_is_the_processor_s_and_its_children_s(tmp_path, monkeypatch):
-    child = "import time; t = time.process_time()\nwhile time.process_time() < t + 1: pass"
+    child = "import time; t = time.process_time()\nwhile time.process_time() < t + 4: pass"
     (tmp_path / "01_a.py").write_text(
         f"# %%\nimport subprocess, sys, time\ntime.sleep(6)\n_ = subprocess.run([sys.executable, '-c', {child!r}])\n"
     )
     monkeypatch.setattr(chapters, "NOTEBOOKS", tmp_path)
     notebook, seconds = chapters.execute(tmp_path / "01_a.py")
-    assert 1 < seconds < 6 and chapters.problems(chapters.read_source(tmp_path / "01_a.py"), notebook) == []
+    assert 4 < seconds < 10 and chapters.problems(chapters.read_source(tmp_path / "01_a.py"), notebook) == []
 
 
 def test_a_chapter_is_stale_when_anything_it_depends_on_changes(tmp_path, monkeypatch):

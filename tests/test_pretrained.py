@@ -8,7 +8,7 @@ import torch
 from torchvision.models._meta import _IMAGENET_CATEGORIES as NAMES
 
 from sora_nb.layers.pretrained import Lite0
-from sora_nb.models import FrozenFrames
+from sora_nb.models.frozen import FrozenFrames
 from sora_nb.transforms import evaluation_transform, to_clip
 
 

@@ -15,7 +15,7 @@ import recorded
 from sora_nb.data import motion
 
 
-def test_a_search_goes_on_until_the_best_rate_has_neighbours():
+def test_a_search_goes_on_until_the_best_rate_lies_inside():
     asked = []
 
     def loss(rate):

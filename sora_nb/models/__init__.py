@@ -1,15 +1,13 @@
-"""The five designs, each one readable file, and two baselines that cannot see time."""
+"""The five designs, each one readable file, and a baseline that cannot see time."""
 
 from sora_nb.models.autoencoder import SoraAutoencoder
 from sora_nb.models.baseline import MeanPool
 from sora_nb.models.contrastive import SoraContrastive
-from sora_nb.models.frozen import FrozenFrames
 from sora_nb.models.fusion import SoraFusion
 from sora_nb.models.gru import SoraGRU
 from sora_nb.models.transformer import SoraTransformer
 
 __all__ = [
-    "FrozenFrames",
     "MeanPool",
     "SoraAutoencoder",
     "SoraContrastive",

@@ -16,6 +16,7 @@ from sora_nb.data.listing import numbered
 from sora_nb.data.splits import Source
 from sora_nb.evaluation.report import Report
 from sora_nb.files import atomic, digest, file_digest
+from sora_nb.models.frozen import FrozenFrames
 from sora_nb.recipe.reading import Clips, Read, Reading, Videos, listed, read_all
 
 FORMAT, VERSION, NAME = "sora_nb recipe", 1, "recipe.json"
@@ -23,7 +24,7 @@ NONE = "none of these"
 PIXELS = 250_000  # of all frames of a batch
 DESIGNS = {
     "mean": models.MeanPool,
-    "frozen": models.FrozenFrames,
+    "frozen": FrozenFrames,
     "A": models.SoraTransformer,
     "B": models.SoraContrastive,
     "C": models.SoraGRU,
