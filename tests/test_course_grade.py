@@ -286,12 +286,24 @@ def test_points_given_in_the_browser_arrive_in_the_tables(browser, course, serve
     assert {r["student"]: float(r["points"]) for r in table(course / "grades.csv")}["bob"] == 18
 
 
-def test_what_has_not_changed_is_not_run_again_and_manual_points_stay(course, graded, capsys, monkeypatch):
+@pytest.fixture
+def source(course):
+    """The small set's source, put back afterwards, and the release with it."""
+    path = sources.SOURCES / f"{NAME}.py"
+    text = path.read_text()
+    yield path
+    path.write_text(text)
+    build.build(course, SECRET, [NAME])
+
+
+def test_what_has_not_changed_is_not_run_again_and_manual_points_stay(
+    course, source, graded, capsys, monkeypatch
+):
     with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
         mark = book.find_grade("why", NAME, NAME, "ann")
         mark.manual_score, mark.needs_manual_grade = 4, False
         book.db.commit()
-    source = sources.SOURCES / f"{NAME}.py"  # a test is mended
+    # A test is mended.
     source.write_text(source.read_text().replace("assert clock(1) == INSTANCE.n", "assert clock(0) == 0"))
     build.build(course, SECRET, [NAME])
     assert grade.main(graded[0]) == 0
