@@ -36,6 +36,7 @@ from sora_nb import evaluation, plots, training, transforms, video
 from sora_nb import schematics as draw
 from sora_nb.data import motion, photographs, real_clips
 from sora_nb.layers.frames import FrameCNN, ResidualBlock
+from sora_nb.layers.pretrained import Lite0
 from sora_nb.models.baseline import MeanPool
 from sora_nb.settings import settings
 
@@ -649,47 +650,24 @@ class MBConv(nn.Module):
 
 
 # %% [markdown]
-# Sixteen such blocks between a first and a last convolution. The assembly is long and dull; unfold it if you like.
+# Sixteen such blocks between a first and a last convolution are `Lite0` of the package, which names its parts as the weights file does. Your block is its block,
+# with a shortcut and without, widened and not:
 
-# %% tags=["hide-input", "nbval-check-output"]
-# blocks, channels, kernel, stride of the first block, widening
-STAGES = [
-    (1, 16, 3, 1, 1),
-    (2, 24, 3, 2, 6),
-    (2, 40, 5, 2, 6),
-    (3, 80, 3, 2, 6),
-    (3, 112, 5, 1, 6),
-    (4, 192, 5, 2, 6),
-    (1, 320, 3, 1, 6),
-]
-
-
-class Lite0(nn.Module):
-    """EfficientNet-Lite0: pictures (B, 3, H, W) -> features (B, 1280); names as in the weights file."""
-
-    def __init__(self):
-        super().__init__()
-        self._conv_stem, self._bn0 = conv(3, 32, 3, 2), norm(32)
-        blocks, wide_in = [], 32
-        for n, wide, k, stride, expand in STAGES:
-            for first in [True] + [False] * (n - 1):
-                blocks.append(MBConv(wide_in, wide, k, stride if first else 1, expand))
-                wide_in = wide
-        self._blocks = nn.Sequential(*blocks)
-        self._conv_head, self._bn1 = conv(320, 1280), norm(1280)
-        self._fc = nn.Linear(1280, 1000)
-
-    def forward(self, x):
-        x = self._blocks(F.relu6(self._bn0(self._conv_stem(x))))
-        return F.relu6(self._bn1(self._conv_head(x))).mean((2, 3))  # (B, 1280, h, w) -> (B, 1280)
-
-
+# %% tags=["nbval-check-output"]
 lite = Lite0()
-print(lite.load_state_dict(weights), f"{training.parameters(lite) / 1e6:.2f} million weights")
+lite.load_pretrained()
+lite.eval()
+sizes_of = {0: (32, 16, 3, 1, 1), 1: (16, 24, 3, 2, 6), 2: (24, 24, 3, 1, 6), 15: (192, 320, 3, 1, 6)}
+for at, block_sizes in sizes_of.items():
+    mine, theirs = MBConv(*block_sizes).eval(), lite._blocks[at]
+    mine.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, block_sizes[0], 15, 15)
+    torch.testing.assert_close(mine(x), theirs(x))
+print(f"{training.parameters(lite) / 1e6:.2f} million weights")
 
 # %% [markdown]
-# All names and shapes match. That proves nothing about padding, ε or the order of the layers; only looking does. A frame network should take clips as they come, so
-# put the preprocessing these weights were trained with (224 pixels, red-green-blue, mean 0.498, deviation 0.502) *inside*:
+# All names and shapes match. That proves nothing about padding, ε or the order of the layers; only looking does. `Lite0` takes clips as they come and has the colours' mean and deviation that these weights were
+# trained with (0.498 and 0.502) *inside*. What is left to do outside is the size, 224 pixels; and to look, we need the last layer, which turns a feature into a thousand names:
 
 
 # %%
@@ -701,11 +679,12 @@ class Pretrained(nn.Module):
         self.net, self.resize = net, transforms.evaluation_transform(size)
 
     def forward(self, clips):
-        x = transforms.normalize(self.resize(clips.flatten(0, 1)), (0.498,) * 3, (0.502,) * 3)
-        return self.net(x).unflatten(0, clips.shape[:2])  # (B·T, 1280) -> (B, T, 1280)
+        return self.net(self.resize(clips.flatten(0, 1)).unflatten(0, clips.shape[:2]))
 
 
 pretrained = Pretrained(lite).eval()
+naming = nn.Linear(1280, 1000)
+naming.load_state_dict({"weight": weights["_fc.weight"], "bias": weights["_fc.bias"]})
 
 
 # %%
@@ -713,7 +692,7 @@ pretrained = Pretrained(lite).eval()
 def top(image, k=5):
     """The k likeliest ImageNet names of a picture uint8 (H, W, 3)."""
     feature = pretrained(transforms.to_clip(image[None])[None])
-    chances = lite._fc(feature)[0, 0].softmax(-1).topk(k)
+    chances = naming(feature)[0, 0].softmax(-1).topk(k)
     return [(NAMES[i], float(p)) for p, i in zip(*chances)]
 
 
@@ -751,9 +730,9 @@ def features_of(image, slip="none"):
     """Feature of a picture whose preprocessing went wrong in one way."""
     x = pretrained.resize(transforms.to_clip(image[None]))
     x = {"bgr": x.flip(1), "0..255": x * 255}.get(slip, x)
-    if slip != "unnormalised":
-        x = transforms.normalize(x, (0.498,) * 3, (0.502,) * 3)
-    return lite(x)[0]
+    if slip == "unnormalised":
+        x = x * 0.502 + 0.498  # the network takes this away again
+    return lite(x[None])[0, 0]
 
 
 right = {name: features_of(image) for name, image in pictures.items()}
@@ -762,7 +741,7 @@ right = {name: features_of(image) for name, image in pictures.items()}
 for slip in ("bgr", "unnormalised", "0..255"):
     found = {name: features_of(image, slip) for name, image in pictures.items()}
     cosine = np.mean([F.cosine_similarity(f, right[n], dim=0).item() for n, f in found.items()])
-    words = [NAMES[int(lite._fc(f).argmax())] for f in found.values()]
+    words = [NAMES[int(naming(f).argmax())] for f in found.values()]
     changed = sum(word != names[n][0] for word, n in zip(words, wanted, strict=True))
     print(f"{slip:13s} {changed} of 6 names change, cosine with the right feature {cosine:.2f}")
     print("             ", ", ".join(words))

@@ -9,14 +9,13 @@ under build/visual_words; a killed command goes on where it was.
 """
 
 import argparse
-import json
 import os
 import time
-from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+from recorded import ROOT, best_of, kept, paired, search
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
@@ -32,7 +31,6 @@ from sora_nb.models import MeanPool, SoraTransformer
 from sora_nb.settings import tier
 from sora_nb.training import fit, parameters, predict
 
-ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "visual_words"
 EIGHT = [0, 2, 4, 6, 9, 11, 13, 15]  # reversing the clip reverses this choice: chapter 3
 RATES = [1e-3, 2e-3, 4e-3]
@@ -162,37 +160,14 @@ def score(model, data: dict) -> dict:
 
 
 def run_once(data: dict, row: str, rate: float, seed: int, epochs: int) -> dict:
-    """Return a finished run, from its file if there is one; one for tuning never sees the test clips."""
+    """A run from its file, or a new one; one for tuning never sees the test clips."""
     path = BUILD / f"{row.replace(' ', '_')}-{rate:g}-{seed}-{epochs}.json"
-    if not path.exists():
-        result = train_and_score(data, ROWS[row], rate, seed, epochs)
-        with atomic(path) as temporary:
-            temporary.write_text(json.dumps(result))
-    result = json.loads(path.read_text())
-    shown = {k: result[k] for k in ("train loss", "val loss", "test", "seconds") if k in result}
-    print(f"{row:30s} rate {rate:g} seed {seed}: {shown}", flush=True)
-    return result
+    return kept(path, lambda: train_and_score(data, ROWS[row], rate, seed, epochs))
 
 
 def tune(data: dict, row: str, epochs: int) -> dict[float, float]:
-    """Validation loss by rate; goes on until the best rate has a neighbour on either side."""
-    rates, losses = list(RATES), {}
-    while len(losses) < len(rates):
-        for rate in rates:
-            losses[rate] = run_once(data, row, rate, TUNING_SEED, epochs)["val loss"]
-        best = min(losses, key=losses.get)
-        if best in (min(rates), max(rates)):
-            rates.append(best / 2 if best == min(rates) else best * 2)
-    return losses
-
-
-def paired(ours: list[dict], theirs: list[dict]) -> dict:
-    """Mean accuracy difference on the same clips and seeds, with a 95 % bootstrap interval over clips."""
-    right = [torch.tensor([run["right"] for run in runs]).float().mean(0) for runs in (ours, theirs)]
-    gap = (right[0] - right[1]).view(2, -1).mean(0)  # a clip and its reversal stay together
-    draws = torch.randint(len(gap), (2000, len(gap)), generator=torch.Generator().manual_seed(0))
-    low, high = gap[draws].mean(1).quantile(torch.tensor([0.025, 0.975])).tolist()
-    return {"difference": gap.mean().item(), "low": low, "high": high}
+    """Validation loss by rate, the best one inside."""
+    return search(lambda rate: run_once(data, row, rate, TUNING_SEED, epochs)["val loss"], RATES)
 
 
 def rulers() -> dict:
@@ -216,7 +191,7 @@ def main() -> None:
     BUILD.mkdir(parents=True, exist_ok=True)
     data = kept_grids()
     tuning = {row: tune(data, row, asked.epochs // 2) for row in ROWS}
-    best = {row: min(losses, key=losses.get) for row, losses in tuning.items()}
+    best = {row: best_of(losses) for row, losses in tuning.items()}
     runs: dict = {row: [] for row in ROWS}
     for seed in range(asked.seeds):
         for row, done in runs.items():
@@ -232,7 +207,7 @@ def main() -> None:
         "runs": {
             row: [{k: v for k, v in run.items() if k != "right"} for run in of] for row, of in runs.items()
         },
-        "paired": {name: paired(each[a], each[b]) for name, (a, b) in pairs.items()},
+        "paired": {name: paired(each[a], each[b], copies=2) for name, (a, b) in pairs.items()},
         "rulers": rulers(),
     }
     seconds = sum(run["seconds"] for of in each for run in of)
