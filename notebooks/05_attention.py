@@ -651,7 +651,7 @@ above.set_xticks(ticks, [f"{number / 1e3:.0f}k" for number in held])
 _ = ax.legend()
 print(
     {
-        int(tall): round(moved / naive, 2)
+        int(tall): round(float(moved / naive), 2)
         for tall, moved in zip(heights, in_tiles, strict=True)
         if tall in ticks
     }

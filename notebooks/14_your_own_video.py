@@ -353,7 +353,7 @@ print("on the validation worlds it is", shy)
 print("on the test worlds that makes the calibration error", "smaller" if better else "LARGER")
 
 # %% [markdown]
-# The temperature is right for the four worlds that chose it. Five other worlds are another question, with another accuracy: two epochs later, the same step made the error on them larger, not smaller, when we tried. Calibration is a property of a model *and* of where it is used. Fit it on clips like those to come, which is the same condition as for the score.
+# The temperature is right for the four worlds that chose it. Five other worlds are another question, with another accuracy, and nothing promises that the error shrinks there too; that is why the cell prints which. Calibration is a property of a model *and* of where it is used. Fit it on clips like those to come, which is the same condition as for the score.
 #
 # **Check** the sum by a loop over clips, one bin at a time:
 
@@ -388,7 +388,7 @@ _ = ax.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
 # %% [markdown]
 # ### None of these
 #
-# Chapter 9's model called a cartoon rabbit *down*: its classes were all that it knew. A recipe keeps a threshold $\theta$, the confidence that 95 % of the validation clips reach {cite}`hendrycks2017baseline`; below it the answer is *none of these*. How well does that work? Show it four things that it never met: moving digits, real footage, a picture that stands still, and (the hard one) a *movement* that it was not taught, in worlds like its own.
+# Chapter 9's model gave a cartoon rabbit one of its twelve motions: its classes were all that it knew. A recipe keeps a threshold $\theta$, the confidence that 95 % of the validation clips reach {cite}`hendrycks2017baseline`; below it the answer is *none of these*. How well does that work? Show it four things that it never met: moving digits, real footage, a picture that stands still, and (the hard one) a *movement* that it was not taught, in worlds like its own.
 
 # %%
 known = sure["with temperature"]
@@ -429,7 +429,7 @@ for name, x in unknown.items():
     )
 
 # %% [markdown]
-# The *area under the ROC curve* is the chance that a clip of a known class is surer than a stranger; 0.5 is a coin. Read the columns together. Of its own clips the threshold costs about what it promised. Of the strangers it stops few or none, an untaught movement little more often than its own clips, and what it stops is partly luck: two epochs later, when we tried, it stopped every picture that stands still. A softmax compares the classes with one another and with nothing else: it can be sure that a strafe is *more like* a turn than like walking.
+# The *area under the ROC curve* is the chance that a clip of a known class is surer than a stranger; 0.5 is a coin. Read the columns together. Of its own clips the threshold costs about what it promised. Of the strangers it stops few or none, an untaught movement little more often than its own clips, and which ones it stops is not something that training aimed at. (The pictures that stand still all get *one* confidence: the model takes a clip's mean over time away, and nothing is left of them.) A softmax compares the classes with one another and with nothing else: it can be sure that a strafe is *more like* a turn than like walking.
 
 # %% tags=["nbval-check-output"]
 from sklearn.metrics import roc_auc_score
@@ -517,9 +517,9 @@ for name, runs in gained.items():
     )
 
 # %% [markdown]
-# Read the right half first. In these few steps the model from scratch has not learned even its own clips, so the rows say how far few steps carry, and no more. When we gave every row 60 steps of 24 clips, all of them learned their own clips, and from scratch still stayed about a tenth behind on the unseen worlds; between the other three that run told no difference.
+# Read the right half first. In these few steps the model from scratch has not learned even its own clips, so the rows say how far few steps carry, and no more: it did not learn in so many steps, which is not to say that it cannot. Tier T1 gives every row more.
 #
-# And a network that was trained on a million photographs, frozen as in {chapter}`04`, with the mean over its frames? It is the recipe `design="frozen"`. Its features know corridors from halls; for *which way* they have no word, because a mean has none:
+# And a network that was trained on a million photographs, frozen as in {chapter}`04`, with the mean over its frames? It is the recipe `design="frozen"`. Its features know corridors from halls; for *which way* they have no word, because a mean has none (on so few clips, without their reversals, chance alone moves *within* off one half):
 
 # %%
 some = {n: from_folder(WORLDS / n).items[::5] for n in ("val", "test")}
@@ -743,6 +743,8 @@ toy = recipe.train(
 print(toy.classes, toy.facts["files"], toy.report)
 
 # %% [markdown]
+# The interval holds one half: four epochs on so few clips taught it nothing that carries over. What the toy shows is that lists, groups and AVI files are read as their owners meant them; the model is yours to train longer.
+#
 # ## What the articles said, and what is true
 #
 # | printed | true |

@@ -157,11 +157,15 @@ def test_factorised_convolution_matches_the_parameters_of_the_full_one(channels,
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(("factorised", "builder"), [(False, Conv3DSimple), (True, Conv2Plus1D)])
-@pytest.mark.parametrize(("channels", "stride"), [(8, 1), (8, 2)])
+@pytest.mark.parametrize(
+    ("factorised", "builder", "channels", "stride"),
+    [(f, b, 8, s) for f, b in ((False, Conv3DSimple), (True, Conv2Plus1D)) for s in (1, 2)]
+    + [(False, Conv3DSimple, 4, 2)],
+)
 def test_residual_block_equals_torchvision(factorised, builder, channels, stride, training):
-    """Equal widths, for torchvision gives the second convolution the middle width of the first."""
-    downsample = nn.Sequential(nn.Conv3d(8, 8, 1, 2, bias=False), nn.BatchNorm3d(8)) if stride == 2 else None
+    """Factorised only at equal widths, for torchvision gives the second convolution the middle width of the first."""
+    shortcut = nn.Sequential(nn.Conv3d(channels, 8, 1, 2, bias=False), nn.BatchNorm3d(8))
+    downsample = shortcut if stride == 2 else None
     reference = BasicBlock(channels, 8, builder, stride, downsample).train(training)
     ours = ResidualBlock3d(channels, 8, stride, factorised).train(training)
     weights = list(reference.state_dict().values())
