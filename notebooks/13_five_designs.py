@@ -34,7 +34,12 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import VideoMAEConfig, VideoMAEForVideoClassification
+from transformers import (
+    TimesformerConfig,
+    TimesformerForVideoClassification,
+    VideoMAEConfig,
+    VideoMAEForVideoClassification,
+)
 
 from sora_nb import evaluation, training, video
 from sora_nb.data import motion
@@ -53,7 +58,7 @@ from sora_nb.transforms import to_clip
 
 # %% tags=["sizes"]
 sizes = settings(
-    T0=dict(train=2400, tuning=6, passes=12, easy=4, seeds=3, fresh=5040, disturbed=600),
+    T0=dict(train=2400, tuning=6, passes=24, easy=4, seeds=5, fresh=5040, disturbed=600),
     T1=dict(train=24_000, tuning=20, passes=40, easy=20, seeds=5),
 )
 
@@ -219,17 +224,15 @@ class CenteredCode(SoraAutoencoder):
 
 # %% tags=["protocol"]
 class Published(nn.Module):
-    """VideoMAE's network (tubelets, joint attention), as small as A, fed pixels of spread 1 as it was published."""
+    """A published network, as small as A, fed centred pixels divided by the spread that it was published with."""
 
     fixed = 8
 
-    def __init__(self, width=60, depth=3):
+    def __init__(self, config, network, width, depth, **size):
         super().__init__()
-        size = dict(hidden_size=width, intermediate_size=4 * width, num_hidden_layers=depth)
-        clip = dict(image_size=32, num_frames=8, patch_size=8, tubelet_size=4)
-        self.network = VideoMAEForVideoClassification(
-            VideoMAEConfig(**size, **clip, num_attention_heads=4, num_labels=12)
-        )
+        size |= dict(hidden_size=width, intermediate_size=4 * width, num_hidden_layers=depth)
+        clip = dict(image_size=32, num_frames=8, patch_size=8, num_attention_heads=4)
+        self.network = network(config(**size, **clip, num_labels=12))
 
     def forward(self, clips):
         return self.network(centered(clips) / 0.225).logits
@@ -240,6 +243,8 @@ CHAPTER_7 = dict(depth=1, position="sinusoidal")
 SHORT = dict(tubelet=(4, 2, 2), **CHAPTER_7)  # 32 tokens a clip
 ONE = dict(tubelet=(1, 8, 8), feature_dim=128, **CHAPTER_7)  # the article's: one token a frame
 CODE = dict(size=32, group=8, hop=2)  # one vector of 64 numbers for the eight frames
+VIDEOMAE = (VideoMAEConfig, VideoMAEForVideoClassification)
+TIMESFORMER = (TimesformerConfig, TimesformerForVideoClassification)
 CONTESTANTS = {
     "mean pool": lambda **o: MeanPool(12, center=True, **o),
     "A": lambda **o: SoraTransformer(12, **SHORT | o),
@@ -250,7 +255,9 @@ CONTESTANTS = {
     "D": lambda **o: SoraFusion(12, **o),
     "E": lambda **o: CenteredCode(12, **CODE, **o),
     "E, probe": lambda **o: CenteredCode(12, **CODE, **o),
-    "VideoMAE": lambda **o: Published(**o),
+    "VideoMAE": lambda: Published(*VIDEOMAE, 60, 3, tubelet_size=4),
+    "TimeSformer": lambda: Published(*TIMESFORMER, 64, 2),
+    "TimeSformer, narrow": lambda: Published(*TIMESFORMER, 36, 2),
 }
 ABLATIONS = {  # the whole, and what is taken from it; tuned again
     "A, no position": ("A", dict(position="none")),

@@ -35,6 +35,8 @@ CHAPTER = ROOT / "notebooks" / "13_five_designs.py"
 RATES = (1e-3, 3e-3, 9e-3)
 WIDER = 2  # how often a grid grows where its best rate lies on the edge
 TUNING_SEED = 100  # none of the seeds that count
+HALF_SEEDS = 3  # of the runs beside the table: with half the passes, and for as long as the first takes
+LONG = "mean pool, as long as the first"
 
 
 def protocol() -> SimpleNamespace:
@@ -153,6 +155,13 @@ def grouped(runs: list[dict], results: list[dict]) -> dict:
     return table
 
 
+def as_long(p, table: dict) -> int:
+    """Passes of the mean pool that take as many seconds as those of the design that validation puts first."""
+    first = max(table, key=lambda name: statistics.mean(table[name]["validation"]))
+    spent = {name: statistics.median(table[name]["cpu_seconds"]) for name in (first, "mean pool")}
+    return round(p.sizes.passes * spent[first] / spent["mean pool"])
+
+
 # ------------------------------------------------------------------------------------------------ the last step
 
 
@@ -218,11 +227,21 @@ def main() -> None:
     numbers |= {"tuning": tune(p, folder, whole, options.jobs)}
     numbers["rates"] = rates = {name: best(tried) for name, tried in numbers["tuning"].items()}
     single, finals = {name: [rate] for name, rate in rates.items()}, {}
+    shorter = plan(p, "level2", whole, p.sizes.passes // 2, single, list(seeds)[:HALF_SEEDS])
+    numbers["half"] = grouped(shorter, stage(folder, shorter, options.jobs))
     for kind, passes in (("level2", p.sizes.passes), ("level1", p.sizes.easy)):
         runs = plan(p, kind, whole, passes, single, seeds) if kind in options.parts else []
         finals |= {kind: (runs, stage(folder, runs, options.jobs))} if runs else {}
+    if "level2" in finals:  # a ruler that trains, also for as many seconds as the first
+        runs, results = finals["level2"]
+        longer = plan(p, "level2", {LONG: ("mean pool", {})}, as_long(p, grouped(runs, results)),
+                      {LONG: single["mean pool"]}, list(seeds)[:HALF_SEEDS])  # fmt: skip
+        finals["level2"] = runs + longer, results + stage(folder, longer, options.jobs)
     if "ablations" in options.parts:
         numbers["ablations"] = tune(p, folder, p.ABLATIONS, options.jobs)
+        left = {name: [best(tried)] for name, tried in numbers["ablations"].items()}
+        shorter = plan(p, "without", p.ABLATIONS, p.sizes.passes // 2, left, list(seeds)[:HALF_SEEDS])
+        numbers["half"] |= grouped(shorter, stage(folder, shorter, options.jobs))
     numbers["costs"] = cached(folder, "costs", lambda: costs(p))
     last = [(folder, runs, kind) for kind, (runs, _) in finals.items()]  # only now are there test clips
     with multiprocessing.get_context("spawn").Pool(max(1, min(options.jobs, len(last)))) as pool:
@@ -230,6 +249,8 @@ def main() -> None:
     for kind, (runs, results) in finals.items():
         tested, numbers[f"rulers {kind}"] = found[kind]
         numbers[kind] = grouped(runs, [a | b for a, b in zip(results, tested, strict=True)])
+    if "level2" in numbers:
+        numbers["equal time"] = numbers["level2"].pop(LONG)
     name = "five_designs" if tier() == "T0" else f"five_designs_{tier()}"
     trained = sum(json.loads(path.read_text()).get("cpu_seconds", 0) for path in folder.glob("*_seed*.json"))
     spent = trained + time.process_time() - began
