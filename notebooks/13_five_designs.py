@@ -231,8 +231,8 @@ class Published(nn.Module):
     def __init__(self, config, network, width, depth, **size):
         super().__init__()
         size |= dict(hidden_size=width, intermediate_size=4 * width, num_hidden_layers=depth)
-        clip = dict(image_size=32, num_frames=8, patch_size=8, num_attention_heads=4)
-        self.network = network(config(**size, **clip, num_labels=12))
+        clip = dict(image_size=32, num_frames=8, num_attention_heads=4, num_labels=12)
+        self.network = network(config(**size, **clip))
 
     def forward(self, clips):
         return self.network(centered(clips) / 0.225).logits
@@ -255,9 +255,8 @@ CONTESTANTS = {
     "D": lambda **o: SoraFusion(12, **o),
     "E": lambda **o: CenteredCode(12, **CODE, **o),
     "E, probe": lambda **o: CenteredCode(12, **CODE, **o),
-    "VideoMAE": lambda: Published(*VIDEOMAE, 60, 3, tubelet_size=4),
-    "TimeSformer": lambda: Published(*TIMESFORMER, 64, 2),
-    "TimeSformer, narrow": lambda: Published(*TIMESFORMER, 36, 2),
+    "VideoMAE": lambda: Published(*VIDEOMAE, 60, 3, patch_size=8, tubelet_size=4),
+    "TimeSformer": lambda: Published(*TIMESFORMER, 60, 2, patch_size=16),
 }
 ABLATIONS = {  # the whole, and what is taken from it; tuned again
     "A, no position": ("A", dict(position="none")),
