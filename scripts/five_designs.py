@@ -223,7 +223,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     seeds = range(options.seeds or p.sizes.seeds)
     whole = {name: (name, {}) for name in p.CONTESTANTS}
-    numbers: dict = {"protocol": p.digest, "sizes": vars(p.sizes)}
+    numbers: dict = {"protocol": p.digest, "sizes": vars(p.sizes) | {"seeds": len(seeds)}}
     numbers |= {"tuning": tune(p, folder, whole, options.jobs)}
     numbers["rates"] = rates = {name: best(tried) for name, tried in numbers["tuning"].items()}
     single, finals = {name: [rate] for name, rate in rates.items()}, {}
