@@ -1,10 +1,10 @@
 """What are the parts of chapter 09's system worth on clips longer than what its kernels see? Resumable.
 
-    python scripts/longer_clips.py [--clips 1200] [--seeds 3] [--epochs 4]
+    python scripts/longer_clips.py [--clips 2400] [--seeds 5] [--epochs 10]
 
-Clips of level 1 with 32 frames of 16 pixels; one output of the larger branch sees 13 of them. The system and four
+Clips of level 2 with 32 frames of 16 pixels; one output of the larger branch sees 13 of them. The system and four
 variants, each with one part taken away, are trained for as many updates, each at the rate that is best on validation in
-a run of a quarter of the length, never at the edge of those tried. The last weights count; test clips and their reversals are
+a run of half the length, never at the edge of those tried. The last weights count; test clips and their reversals are
 scored once a run. Clips are drawn at 32 pixels and halved, without a codec. What is finished lies under build; a killed
 command goes on where it was.
 """
@@ -28,7 +28,7 @@ from sora_nb.settings import tier
 from sora_nb.training import fit, parameters, predict
 
 BUILD = ROOT / "build" / "longer_clips"
-SPEC = motion.MotionSpec(level=1, frames=32)
+SPEC = motion.MotionSpec(level=2, frames=32)
 CHANNELS = (8, 16)
 VARIANTS: dict[str, dict] = {
     "whole system": {},
@@ -100,15 +100,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--clips", type=int, default=1200)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--clips", type=int, default=2400)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=10)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     begun, data = time.process_time(), prepared(asked.clips)
     print(f"prepared: {time.process_time() - begun:.0f} s", flush=True)
     rates, rows = {}, {name: [] for name in VARIANTS}
-    short = max(1, asked.epochs // 4)
+    short = max(1, asked.epochs // 2)
     for name in VARIANTS:
         rates[name] = search(
             lambda rate, name=name: run_once(data, name, rate, TUNING_SEED, short)["val loss"], RATES
