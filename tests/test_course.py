@@ -1,5 +1,7 @@
 """The problem sets: each grades rightly, and the proof of it can fail."""
 
+import signal
+
 import pytest
 
 from scripts.course import grading, prove, proxies, sources
@@ -57,6 +59,44 @@ def test_a_wrong_solution_that_passes_and_a_right_one_that_fails_are_reported(mo
         faults = prove.prove("00_small").faults
         assert any(says in fault for fault in faults), (test, faults)
     assert any("1 wrong solutions, 6 are wanted" in fault for fault in faults)
+
+
+@pytest.fixture
+def patience():
+    """Ends what nothing else ends, so that a broken limit is a red test."""
+
+    def stop(*_):
+        raise KeyboardInterrupt("nothing has stopped it")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 5, 0.5)
+    yield
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    signal.signal(signal.SIGVTALRM, before)
+
+
+@pytest.mark.parametrize(
+    "endless",
+    (
+        "while True:\n        pass",
+        "while True:\n        try:\n            while True:\n                pass\n        except Exception:\n            pass",
+    ),
+    ids=("a loop", "a loop that catches exceptions"),
+)
+def test_a_solution_that_does_not_end_is_stopped(monkeypatch, patience, endless):
+    """A wrong one loses its points, as in the grader; a right one is reported; what comes after is tried all the same."""
+    table = {
+        "wrong": [
+            {"cell": "add", "say": "for ever", "old": "return x + 1", "new": endless},
+            {"cell": "add", "say": "adds two", "old": "x + 1", "new": "x + 2"},
+        ],
+        "right": [{"cell": "add", "say": "slowly", "old": "return x + 1", "new": endless}],
+    }
+    monkeypatch.setattr(sources, "table", lambda name: table)
+    monkeypatch.setattr(sources, "load", lambda name, secret: small("assert add(0) == 1"))
+    proof = prove.prove("00_small", secrets=("one",), seconds=0.2)
+    assert proof.wrong == [2, 2] and proof.right == [1, 1]
+    assert any("'add', slowly" in fault and "it did not end within 0.2 s" in fault for fault in proof.faults)
 
 
 def test_tasks_that_lean_on_one_another_are_reported():

@@ -20,7 +20,7 @@ from traitlets.config import Config
 
 from sora_nb import files
 
-from . import sources
+from . import sources, submission
 from .preprocessors import Recorded, Release
 
 COURSE = sources.SOURCES / "course"
@@ -94,19 +94,12 @@ def build(root: Path, secret: str, names: list[str]) -> None:
             raise CourseError(
                 f"{root} holds '{name}' of another secret: give that secret, or another folder (COURSE=...)."
             )
-        write(problems.notebook, source)
+        submission.write(problems.notebook, source)
         done = nbgrader.generate_assignment(name)
         if not done["success"]:
             raise CourseError(f"nbgrader cannot make '{name}':\n{(done.get('log') or '')[-3000:]}")
         key(problems, root / "keys" / f"{name}.html")
         print(f"{name}: release/{name}/{name}.ipynb, keys/{name}.html, source/{name}/{name}.ipynb")
-
-
-def write(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Write a notebook whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.atomic(path) as part:
-        nbformat.write(notebook, part)
 
 
 def key(problems: sources.ProblemSet, path: Path) -> None:

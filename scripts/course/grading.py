@@ -1,6 +1,9 @@
 """Grade one notebook: the course's cells run here, the student's over there, and each test gives its points or none."""
 
+import contextlib
+import signal
 import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -28,12 +31,41 @@ class Result:
     fault: str = ""
 
 
+class Stopped(BaseException):
+    """Something does not end. No ``Exception``, which the code that is to be stopped might catch."""
+
+
+@contextlib.contextmanager
+def stopped_after(seconds: float, timer: int, kind: int) -> Iterator[None]:
+    """Raise :class:`Stopped` in what runs inside, in the main thread, and once more every second if it goes on.
+
+    A call into C that never returns cannot be stopped so.
+
+    Args:
+        seconds: how long it may take.
+        timer: what they are: ``signal.ITIMER_PROF`` for seconds of this process's work, ``ITIMER_REAL`` for the clock's.
+        kind: the timer's signal, ``signal.SIGPROF`` or ``SIGALRM``.
+    """
+
+    def stop(*_):
+        raise Stopped(f"it did not end within {seconds:g} s")
+
+    before = signal.signal(kind, stop)
+    signal.setitimer(timer, seconds, 1)
+    try:
+        yield
+    finally:
+        signal.setitimer(timer, 0)
+        signal.signal(kind, before)
+
+
 @dataclass
 class Session:
-    """One notebook being graded: the tests' namespace, and the line to the student's process."""
+    """One notebook being graded: the tests' namespace, the line to the student's process, and what stops endless cells."""
 
     line: proxies.Line
     namespace: dict = field(default_factory=lambda: {"__name__": "grader"})
+    limit: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
 
     def given(self, cell: Cell) -> None:
         """Run a cell of the course on both sides."""
@@ -46,9 +78,12 @@ class Session:
     def run(self, code: str, name: str) -> Result:
         """Run a cell of the student's."""
         try:
-            self.line.run(code, f"<cell {name}>")
+            with self.limit():
+                self.line.run(code, f"<cell {name}>")
         except proxies.StudentError as error:
             return Result(message=str(error), trace=error.trace)
+        except Stopped as error:
+            return Result(message=str(error))
         return Result()
 
     def test(self, cell: Cell, names: list[str]) -> Result:
@@ -61,9 +96,12 @@ class Session:
                 namespace[name] = proxies.Missing(name)
         torch.manual_seed(0)
         try:
-            exec(compile(cell.source, f"<{cell.id}>", "exec"), namespace)
+            with self.limit():
+                exec(compile(cell.source, f"<{cell.id}>", "exec"), namespace)
         except proxies.StudentError as error:
             return Result(message=str(error), trace=error.trace)
+        except Stopped as error:
+            return Result(message=f"a check of what your code returned was stopped: {error}")
         except AssertionError as error:
             return Result(message=str(error).strip().split("\n")[0] or "a check failed")
         except (
