@@ -16,6 +16,7 @@ from nbgrader import preprocessors as theirs
 from nbgrader.apps import NbGraderAPI
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import ClearHiddenTests, GetGrades
+from nbgrader.server_extensions import formgrader
 from traitlets.config import Config
 
 from sora_nb import files
@@ -23,6 +24,11 @@ from sora_nb import files
 from . import sources, submission
 from .preprocessors import Recorded, Release
 
+# nbgrader's page of feedback, and ours, which changes it.
+TEMPLATES = (
+    Path(formgrader.__file__).parent / "templates",
+    Path(__file__).resolve().parent / "templates",
+)
 COURSE = sources.SOURCES / "course"
 CONFIG = '''"""For nbgrader's own programs, which are started in this folder: formgrader, db, export."""
 
@@ -71,6 +77,9 @@ def api(root: Path) -> NbGraderAPI:
     if beside not in os.environ["PATH"].split(os.pathsep):  # nbgrader starts alembic by its name
         os.environ["PATH"] = beside + os.pathsep + os.environ["PATH"]
     settings = config(root)
+    # Here and not in config(), from which nbgrader's own pages for marking are made too.
+    settings.HTMLExporter.template_name, settings.HTMLExporter.template_file = "feedback", "course.html.j2"
+    settings.HTMLExporter.extra_template_basedirs = [str(folder) for folder in TEMPLATES]
     nbgrader = NbGraderAPI(CourseDirectory(config=settings), config=settings)
     nbgrader.log_level = logging.ERROR
     return nbgrader

@@ -22,6 +22,8 @@ class Result:
         trace: lines of the student's code that led there.
         said: what the student's cell printed.
         fault: a mistake in the set itself, with its traceback; never for the student's eyes.
+        where: which part of a test gave nothing.
+        call: the last call of the student's code before that, and what came of it, in kinds and shapes.
     """
 
     points: float = 0
@@ -29,6 +31,11 @@ class Result:
     trace: str = ""
     said: str = ""
     fault: str = ""
+    where: str = ""
+    call: str = ""
+
+
+ABOVE, FURTHER = "in the check above", "in a further check, on other numbers, which is not shown"
 
 
 class Stopped(BaseException):
@@ -95,22 +102,38 @@ class Session:
             except (proxies.StudentError, wire.WireError):
                 namespace[name] = proxies.Missing(name)
         torch.manual_seed(0)
+        self.line.call = ""
+        result = self._tested(cell, namespace)
+        if not result.points:
+            result.call = self.line.call
+        return result
+
+    def _tested(self, cell: Cell, namespace: dict) -> Result:
         try:
             with self.limit():
                 exec(compile(cell.source, f"<{cell.id}>", "exec"), namespace)
         except proxies.StudentError as error:
-            return Result(message=str(error), trace=error.trace)
+            return Result(message=str(error), trace=error.trace, where=where(cell, error))
         except Stopped as error:
             return Result(message=f"a check of what your code returned was stopped: {error}")
         except AssertionError as error:
-            return Result(message=str(error).strip().split("\n")[0] or "a check failed")
+            message = str(error).strip().split("\n")[0] or "a check failed"
+            return Result(message=message, where=where(cell, error))
         except (
             Exception
         ) as error:  # a test stumbled over something no test foresaw: None, a list for an array
             reason = f"{type(error).__name__}: {error}".split("\n")[0][:300]
             message = f"a check could not use what your code returned ({reason})"
-            return Result(message=message, fault=traceback.format_exc())
+            return Result(message=message, fault=traceback.format_exc(), where=where(cell, error))
         return Result(points=cell.points)
+
+
+def where(cell: Cell, error: BaseException) -> str:
+    """In which part of a test an error came up: in the lines that a student has, or behind them."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == f"<{cell.id}>"]
+    before = "\n".join(cell.source.splitlines()[: lines[0]]) if lines else ""
+    hidden = "BEGIN HIDDEN TESTS" in before and "END HIDDEN TESTS" not in before
+    return FURTHER if hidden else ABOVE
 
 
 def grade(
