@@ -61,6 +61,22 @@ def test_a_wrong_solution_that_passes_and_a_right_one_that_fails_are_reported(mo
     assert any("1 wrong solutions, 6 are wanted" in fault for fault in faults)
 
 
+def test_a_lost_point_says_where_and_what_was_called():
+    """A check that students have, or a further one; the call in kinds and shapes, with no number of an array in it."""
+    test = (
+        "import torch\nassert add(torch.zeros(2)).shape == (2,), 'shape'\n### BEGIN HIDDEN TESTS\n"
+        "assert add(torch.full((3, 1), 7.5))[0] == 8.5, 'value'\n### END HIDDEN TESTS"
+    )
+    result = run(small(test), "def add(x):\n    return x.double() + 2")
+    assert (result.message, result.where) == ("value", grading.FURTHER)
+    assert result.call == "add(float32 (3, 1)) returned float64 (3, 1)"
+    result = run(small(test), "def add(x):\n    return [1, 'a' * 99, (x, None), 3.0]")
+    assert result.where == grading.ABOVE
+    assert result.call == "add(float32 (2,)) returned [1, 'aaaaaaaaaaaaaaaaa...', (float32 (2,), None), ...]"
+    result = run(small(test), "def add(x):\n    return 1 / 0 if x[0].any() else x")
+    assert (result.where, result.call) == (grading.FURTHER, "add(float32 (3, 1))")
+
+
 @pytest.fixture
 def patience():
     """Ends what nothing else ends, so that a broken limit is a red test."""

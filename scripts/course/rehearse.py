@@ -1,7 +1,7 @@
 """Synthetic students hand in: does each get what the tables say, through the real grader, and what does it cost?
 
 python -m scripts.course.rehearse FOLDER             a class of 60 and problem set 1: right, wrong, broken, hostile
-python -m scripts.course.rehearse FOLDER sets        every set: its reference, its untouched release, two wrong solutions
+python -m scripts.course.rehearse FOLDER 03 04       of these sets: the reference, the untouched release, two wrong solutions
 """
 
 import csv
@@ -120,8 +120,8 @@ def cost(root: Path, wall: float, before: float) -> str:
 
 def main(arguments: list[str]) -> int:
     """Build, hand in, grade, compare."""
-    folder, sets = Path(arguments[0]).resolve(), arguments[1:] == ["sets"]
-    root, handed_in, names = folder / "course", folder / "submissions", sources.names() if sets else [NAME]
+    folder, sets = Path(arguments[0]).resolve(), [n for n in sources.names() if n[:2] in arguments[1:]]
+    root, handed_in, names = folder / "course", folder / "submissions", sets or [NAME]
     build.build(root, SECRET, names)
     expected = {}
     for name in names:
