@@ -124,6 +124,54 @@ def test_tasks_that_lean_on_one_another_are_reported():
     assert "'other-test' uses ['add'], which belong to the task 'add'" in faults
 
 
+def test_a_slip_that_two_checks_charge_is_reported():
+    more = (
+        '# %% nbgrader={"grade": true, "grade_id": "add-again-test", "locked": true, "schema_version": 3, '
+        '"solution": false, "task": false, "points": 10}\nassert add(1) == 2\n'
+    )
+    problems, said = (
+        small("assert add(0) == 1", more=more),
+        "a slip in 'add' is charged twice, by ['add-test', 'add-again-test']",
+    )
+    assert said in prove.structure(problems, {"wrong": [], "right": []})
+    assert said not in prove.structure(problems, {"wrong": [], "right": [], "shared": ["add"]})
+
+
+def test_the_final_projects_table_is_judged_by_the_clips_that_there_are():
+    """A ruler or a design that is missing costs the points of the log, and not those of the table too."""
+    problems = sources.load("07_final_project", "one")
+    cells = {cell.id: cell for cell in problems.cells}
+    head, _, tail = cells["results-table"].source.partition("TABLE = ")
+    for old, new, names, pairs in (
+        (
+            'runs["side by side"] = answers_of("side by side", 0, train, clips)',
+            "pass",
+            ("pairs", "single"),
+            [("pairs", "single")],
+        ),
+        (
+            'for d in ("pairs", "single") for s',
+            'for d in ("pairs",) for s',
+            ("pairs", "side by side"),
+            [("pairs", "side by side")],
+        ),
+        ("for s in range(5)", "for s in range(2)", ("pairs", "single", "side by side"), None),
+    ):
+        log = cells["results-log"].source
+        assert log.count(old) == 1
+        table = head.replace("range(5)", "range(2)") if pairs is None else head
+        table += f"TABLE = {{name: interval(scores_of(name)) for name in {names}}}\n"
+        loop = tail[tail.index("AHEAD = []") :]
+        before, _, after = loop.partition("for a, b in ")
+        listed, _, after = after.partition(":\n")
+        table += f"{before}for a, b in {pairs or listed}:\n{after}"
+        results = prove.base(problems).attempt(
+            {"results-log": log.replace(old, new), "results-table": table}, ["results"]
+        )
+        assert results["results-log-test"].points == 0
+        assert results["results-table-test"].points == 10, results["results-table-test"]
+
+
 def test_the_secret_decides_the_numbers_and_nothing_else_does():
     first, again, other = (sources.load("01_video_as_data", s) for s in ("one", "one", "two"))
     assert first.values == again.values and [c.source for c in first.cells] == [c.source for c in again.cells]

@@ -137,10 +137,14 @@ def structure(problems: sources.ProblemSet, table: dict) -> list[str]:
         count["wrong"] += sum(len(c.bugs) for c in solutions)
         faults += [f"{task}: {count['wrong']} wrong solutions, 6 are wanted"] if count["wrong"] < 6 else []
         faults += [f"{task}: {count['right']} right solutions, 2 are wanted"] if count["right"] < 2 else []
+        for cell in solutions:
+            tests = [t.id for t in cells if t.role == "test" and _used(t) & set(sources.defined(cell.source))]
+            shared = len(tests) > 1 and cell.id not in table.get("shared", [])
+            faults += [f"a slip in '{cell.id}' is charged twice, by {tests}"] if shared else []
         own = set(problems.names().get(task, []))
         for other in cells:
             if other.role in ("given", "solution", "test") and other.task != task:
-                used = {n.id for n in ast.walk(ast.parse(other.source)) if isinstance(n, ast.Name)} & own
+                used = _used(other) & own
                 faults += (
                     [f"'{other.id}' uses {sorted(used)}, which belong to the task '{task}'"] if used else []
                 )
@@ -148,6 +152,10 @@ def structure(problems: sources.ProblemSet, table: dict) -> list[str]:
     faults += [] if 50 <= total <= 100 else [f"{total} points, 50 to 100 are wanted"]
     ids = [cell.id for cell in cells if cell.id]
     return faults + [f"the grade id '{i}' is there twice" for i in sorted(set(ids)) if ids.count(i) > 1]
+
+
+def _used(cell: sources.Cell) -> set[str]:
+    return {node.id for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)}
 
 
 def _extremes(proof: Proof, secret: str, cell, reference, untouched) -> None:
