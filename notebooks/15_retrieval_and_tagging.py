@@ -52,13 +52,13 @@ def gaussians(codes, labels, count, seed=0):
 # %% tags=["protocol"]
 def kinds(count):
     """What is compared, in FAISS's words, and the knob that trades time for recall."""
-    cells = round(4 * count**0.5)
+    cells = round(2 * count**0.5)
     probes, breadth = ("nprobe", (1, 4, 16, 32, 64)), ("efSearch", (16, 32, 64, 128))
     return {
         "flat": ("Flat", (None, (0,))),
         "inverted lists": (f"IVF{cells},Flat", probes),
         "inverted lists, 8-bit": (f"IVF{cells},SQ8", probes),
-        "inverted lists, PQ": (f"IVF{cells},PQ16", probes),
+        "inverted lists, PQ": (f"IVF{cells},PQ16np", probes),
         "HNSW": ("HNSW16,Flat", breadth),
     }
 
@@ -68,6 +68,8 @@ def built(kind, codes):
     index, began = faiss.index_factory(codes.shape[1], kind), time.process_time()
     if kind.startswith("IVF"):
         index.cp.max_points_per_centroid = 64  # of k-means' sample
+        if hasattr(index, "pq"):
+            index.pq.cp.max_points_per_centroid = 64
     index.train(codes)
     index.add(codes)
     return index, time.process_time() - began
