@@ -24,7 +24,8 @@ def ranking():
 
 
 def each(metric, scores, relevant, **options):
-    """A reference that takes one query at a time."""
+    """A reference that takes one query at a time, and what scores 0 or less for not retrieved: so all are lifted above."""
+    scores = scores - scores.min() + 1
     return torch.stack([metric(s, r, **options) for s, r in zip(scores, relevant, strict=True)])
 
 
