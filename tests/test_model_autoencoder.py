@@ -203,6 +203,17 @@ def test_bad_input_is_one_clear_sentence(call, words):
         call(small())
 
 
+def test_centered_it_sees_what_moves_and_nothing_else():
+    plain, x = small(), smooth()
+    model = small(center=True)
+    model.fit_linear(x), plain.fit_linear(x - x.mean(1, keepdim=True))
+    still = torch.rand(1, 1, 3, 4, 4)
+    assert_close(model.encode(x + still), plain.encode(x - x.mean(1, keepdim=True)))
+    assert model.reconstruct(x).mean(1).abs().max() < 0.05 < x.mean(1).abs().max()
+    with pytest.raises(ValueError, match="a stream has no mean yet"):
+        model.step(x[:, 0])
+
+
 def test_errors_of_steps_are_errors_of_pixels():
     """Beside what the components cannot say, which no weight changes: so training may leave the pixels alone."""
     model, x = small(), clips(5)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from sora_nb.layers.components import Components
 from sora_nb.layers.convolution import TCN
-from sora_nb.layers.door import Clips, check_clips, check_dtype
+from sora_nb.layers.door import Clips, centered, check_clips, check_dtype
 
 
 class CodeState(NamedTuple):
@@ -42,6 +42,8 @@ class SoraAutoencoder(nn.Module):
         size: height and width of the frames.
         channels: colours.
         components: kept for each frame, and for each step; they bound what can be reconstructed.
+        center: encode what is left of a clip without its mean over time, which is what moves; `reconstruct` then gives
+            that, and a stream, whose mean is not known yet, is refused.
 
     Raises:
         ValueError: the group is no multiple of the hop, or there are more components than numbers.
@@ -62,13 +64,14 @@ class SoraAutoencoder(nn.Module):
         size: int = 16,
         channels: int = 3,
         components: tuple[int, int] = (128, 160),
+        center: bool = False,
     ):
         super().__init__()
         if group < hop or group % hop:
             raise ValueError(f"SoraAutoencoder got group={group}; it must be a multiple of hop={hop}.")
         by_frame, by_step = components
         self.width, self.group, self.hop, self.shape = code, group, hop, (channels, size, size)
-        self.steps = group // hop
+        self.steps, self.center = group // hop, center
         self.by_frame = Components(channels * size * size, by_frame)
         self.by_step = Components(hop * by_frame, by_step)
         self.by_group = Components(self.steps * by_step, code)
@@ -97,7 +100,7 @@ class SoraAutoencoder(nn.Module):
         Raises:
             ValueError: the clips do not fit the model, or are too few for so many components.
         """
-        self._check(clips)
+        clips = self._taken(clips)
         self.by_frame.fit(clips.flatten(2).flatten(0, 1))  # (N·T, C·H·W)
         parts = self.by_frame(clips.flatten(2)).unflatten(1, (-1, self.hop)).flatten(2)  # (N, T/hop, hop·K)
         self.by_step.fit(parts.flatten(0, 1))
@@ -115,8 +118,7 @@ class SoraAutoencoder(nn.Module):
             ValueError: the clips have other axes, colours, sizes or numbers than the model takes, hold nothing, or their
                 frames do not make whole groups.
         """
-        self._check(clips)
-        return self._describe(clips)  # (B, T, C, H, W) -> (B, T/hop, K)
+        return self._describe(self._taken(clips))  # (B, T, C, H, W) -> (B, T/hop, K)
 
     def encode_steps(
         self, steps: Float[Tensor, "batch steps component"]
@@ -177,7 +179,14 @@ class SoraAutoencoder(nn.Module):
         """Take one more frame; return the code vector if it completes a group, else None, and the new state.
 
         The vectors are those of :meth:`encode`. Used in chapter 20.
+
+        Raises:
+            ValueError: the frame does not fit the model, or the model centers its clips.
         """
+        if self.center:
+            raise ValueError(
+                "SoraAutoencoder.step got a model with center=True; a stream has no mean yet, so train one without."
+            )
         check_clips(self, frame[:, None], self.shape[0])
         state = self._fresh(frame) if state is None else state
         frames = torch.cat([state.frames, frame[:, None]], 1)
@@ -212,10 +221,12 @@ class SoraAutoencoder(nn.Module):
         none = [frame.new_zeros(batch, 0, n) for n in (components, self.out.in_features)]
         return CodeState(frame[:, None][:, :0], *none, None)
 
-    def _check(self, clips: Tensor) -> None:
+    def _taken(self, clips: Tensor) -> Tensor:
+        """The clips that are encoded, once they fit."""
         check_clips(self, clips, self.shape[0])
         if tuple(clips.shape[2:]) != self.shape or clips.shape[1] % self.group:
             raise ValueError(
                 f"SoraAutoencoder got clips of shape {tuple(clips.shape)}; it expects (batch, time, {self.shape[0]}, "
                 f"{self.shape[1]}, {self.shape[2]}) with time a multiple of {self.group}."
             )
+        return centered(clips) if self.center else clips

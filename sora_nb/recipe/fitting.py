@@ -15,6 +15,7 @@ from sora_nb import training
 from sora_nb.data.listing import VideoList
 from sora_nb.data.splits import PARTS, Source, split_by_source
 from sora_nb.evaluation.report import fit_temperature
+from sora_nb.layers.door import centered
 from sora_nb.objectives import contrast_step
 from sora_nb.objectives.views import shift_and_zoom, view
 from sora_nb.recipe.model import Recipe, build
@@ -133,6 +134,7 @@ def _fit(recipe: Recipe, train: Read, val: Read, step, fresh: bool, **plan) -> d
         floats = data[0].clips.float() / 255
         if fresh:
             model.fit_linear(floats)
+        floats = centered(floats) if model.center else floats
         spread = (floats - floats.mean((0, 1))).square().mean().item()
         step = partial(step, reconstruct=1 / spread)
     history = training.fit(model, *data, step=step, **plan)
@@ -152,7 +154,8 @@ def _learn(
         return training.classify(model, (clips, labels))
     code = model.encode(clips)
     logits = model.head(code.mean(1))
-    loss = F.cross_entropy(logits, labels) + reconstruct * F.mse_loss(model.decode(code), clips)
+    wanted = centered(clips) if model.center else clips
+    loss = F.cross_entropy(logits, labels) + reconstruct * F.mse_loss(model.decode(code), wanted)
     return loss, (logits.argmax(-1) == labels).float().mean()
 
 

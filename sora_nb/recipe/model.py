@@ -174,7 +174,7 @@ def build(design: str, classes: int, reading: Reading, options: dict) -> nn.Modu
     """
     if design not in DESIGNS:
         raise ValueError(f"There is no design {design!r}; choose one of {', '.join(DESIGNS)}.")
-    sizes = {"size": reading.size, "group": reading.frames} if design == "E" else {}
+    sizes = {"size": reading.size, "group": reading.frames, "center": True} if design == "E" else {}
     plain = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}  # JSON knows no tuples
     try:
         return DESIGNS[design](classes, **sizes | plain)
