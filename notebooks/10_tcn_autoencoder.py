@@ -573,7 +573,7 @@ print(f"{'autoencoder (64), each seed':32s} {[round(v, 1) for v in decibels]} dB
 print("SSIM", [round(float(v), 2) for v in alike])
 lead = min(decibels) - rulers["components of clips (64)"]
 below = rulers["components of clips (128)"] - max(decibels)
-print(f"ahead of 64 components by {lead:+.1f} dB (worst seed), behind 128 by {below:+.1f} dB")
+print(f"ahead of 64 components by {lead:+.2f} dB (worst seed), behind 128 by {below:+.2f} dB")
 print("prediction", "holds" if lead >= 0.3 and below > 0 else "REFUTED")
 assert min(decibels) > rulers["mean training clip (0 numbers)"] + 2
 
@@ -706,7 +706,7 @@ assert by_network[-1][0] < cheapest
 recorded = ledger.read_receipt("code_rate")["numbers"]
 print(f"{recorded['clips']:,} clips, {recorded['updates']} updates; a seed each:", end=" ")
 print(", ".join(f"{score:.2f}" for score in recorded["network"]), "dB")
-print(f"{'':48s}   dB   network ahead by (95 %)  on clips")
+print(f"{'':48s}  dB   network ahead by (95 %)  on clips")
 for name, score in recorded["psnr"].items():
     gap = recorded["paired"][name]
     print(f"{name:48s}{score:.2f}   {gap['difference']:+.2f}", end=" ")
