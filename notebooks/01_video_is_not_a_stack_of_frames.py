@@ -618,10 +618,11 @@ def refusal(path, **options):
     try:
         video.read_video(path, **options)
     except video.VideoReadError as error:
-        return f"{error.reason} -> {error.advice}"
+        return f"{error.reason}\n-> {error.advice}"
 
 
-print({name: video.probe(path).decoder for name, path in files.items()})
+for name, path in files.items():
+    print(f"{name:21s} {video.probe(path).decoder}")
 print(refusal(files["open-GOP H.264"], decoder="decord"))
 assert refusal(files["open-GOP H.264"], decoder="decord") and not refusal(files["open-GOP H.264"])
 
@@ -712,8 +713,8 @@ broken = damage(whole, key, work / "broken.mp4")
 invented = decord.VideoReader(str(broken)).get_batch(range(240)).asnumpy()
 wrong_frames = np.flatnonzero(abs(invented.astype(int) - decode_all(whole)).mean((1, 2, 3)) > 1)
 print(
-    f"40 bytes of {whole.stat().st_size:,} changed and no error, but {len(wrong_frames)} frames "
-    f"are not what was filmed: {wrong_frames[0]} to {wrong_frames[-1]}"
+    f"40 bytes of {whole.stat().st_size:,} changed, no error, and {len(wrong_frames)} frames "
+    f"were never filmed: {wrong_frames[0]} to {wrong_frames[-1]}"
 )
 assert len(wrong_frames) > 5
 

@@ -86,7 +86,8 @@ print(train.clips.shape[1], "frames each, read from files like", train.files[0].
 
 # %%
 raw, truth = motion.render(spec, "train", index=13)
-print(truth["caption"], "| box in frame 0:", truth["boxes"][0].round(1))
+print(truth["caption"])
+print("box in frame 0:", truth["boxes"][0].round(1))
 
 # %% [markdown]
 # The motion itself runs in a circle, like the hand of a clock. A digit that leaves the frame on the right comes in again on the
@@ -282,7 +283,7 @@ bold = torch.stack([hour, 0 * hour, -hour]).float()
 margin = sum(bold[t][clips[:, t]] for t in range(3))
 loss = F.softplus(y * margin).mean()  # it says "right" when the hour grew, so below 0
 print(f"accuracy {(-y * margin > 0).float().mean():.2f}, loss {loss:.2f}")
-print("scores of the twelve clips that go right:", margin[:12].int().tolist())
+print("scores of the clips that go right:", margin[:12].int().tolist())
 
 # %% [markdown]
 # It is right ten times in twelve, by a little, and wrong twice, by a lot: where the clock passes twelve. The mean is zero again, and the loss

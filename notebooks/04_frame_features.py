@@ -346,7 +346,8 @@ for x, place in ((0.5, (0, 1)), (12, (1, 0))):
     found = np.zeros((2, 2))
     found[place] = 8
     draw.cells(ax, found, (x, 1.3))
-    draw.arrow(ax, (x + 2.2, 1.9), (x + 4.8, 1), "lay out", color=plots.GREEN)
+    draw.arrow(ax, (x + 2.2, 1.9), (x + 4.8, 1), color=plots.GREEN)
+    draw.label(ax, "lay out", (x + 3.2, 0.9), fontsize=8)
     draw.cells(ax, found.ravel(), (x + 5, 0.5), color=plots.GREEN)
     draw.arrow(ax, (x + 2.2, 2.7), (x + 4.8, 3.5), color=plots.ORANGE)
     draw.label(ax, "mean", (x + 3.2, 3.6), fontsize=8)
@@ -657,7 +658,12 @@ class MBConv(nn.Module):
 lite = Lite0()
 lite.load_pretrained()
 lite.eval()
-sizes_of = {0: (32, 16, 3, 1, 1), 1: (16, 24, 3, 2, 6), 2: (24, 24, 3, 1, 6), 15: (192, 320, 3, 1, 6)}
+sizes_of = {
+    0: (32, 16, 3, 1, 1),
+    1: (16, 24, 3, 2, 6),
+    2: (24, 24, 3, 1, 6),
+    15: (192, 320, 3, 1, 6),
+}
 for at, block_sizes in sizes_of.items():
     mine, theirs = MBConv(*block_sizes).eval(), lite._blocks[at]
     mine.load_state_dict(theirs.state_dict())

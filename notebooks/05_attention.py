@@ -434,7 +434,7 @@ print("answers with NaN:", answer.isnan().any(-1)[0].int().tolist())
 spoiled = {
     name: bool(p.grad.isnan().any()) for name, p in layer.named_parameters() if "weight" in name
 }
-print("gradients with NaN:", spoiled)
+print("gradients with NaN:", [name for name, spoilt in spoiled.items() if spoilt])
 assert spoiled["v.weight"] and spoiled["out.weight"] and not answer[:, 1:].isnan().any()
 
 # %% [markdown]

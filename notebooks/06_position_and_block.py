@@ -38,6 +38,9 @@ from sora_nb.settings import settings
 sizes = settings(T0=dict(seeds=3, epochs=6), T1=dict(epochs=20))
 
 # %% tags=["hide-input"]
+import contextlib
+import io
+import textwrap
 import time
 from unittest import mock
 
@@ -261,7 +264,7 @@ try:
     table(torch.randn(2, 32, 64))
     raise AssertionError("a sequence longer than the table was not refused")
 except ValueError as error:
-    print(error)
+    print(textwrap.fill(str(error), 88))
 
 # %% [markdown]
 # ## Turn, do not add: the rotary code
@@ -805,7 +808,8 @@ schemes = {
     "joint": lambda x: jointly(attention, x),
 }
 seen = {name: reached(run) for name, run in schemes.items()}
-print({name: int(table[4].sum()) for name, table in seen.items()}, "of 9 tokens reach token 4")
+for name, table in seen.items():
+    print(f"{name:25s} {int(table[4].sum())} of 9 tokens reach token 4")
 assert [int(table[4].sum()) for table in seen.values()] == [3, 3, 9, 9]
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-06-patterns", "caption": "Three frames of three places; row: the token that asks, column: the tokens that reach it, found by gradient. Space and time each see 3 of 9. One after the other they reach all 9, as joint attention does, though no single look sees more than 3."}, "image": {"alt": "Four nine by nine tables. Space: three blocks on the diagonal. Time: three parallel diagonals. Divided and joint: full"}}
@@ -1115,9 +1119,18 @@ def verdicts(differences):
     return sure
 
 
+# %% tags=["hide-input"]
+def narrow(say, *arguments):
+    """Call a function that prints; its lines, which the page would break, go on below the name."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        answer = say(*arguments)
+    print(printed.getvalue().replace("; ± ", "\n                      ± "), end="")
+    return answer
+
+
 # %%
 differences = {f"{a} − {b}": paired(runs[a], runs[b], data[2]) for a, b in PAIRED}
-sure = verdicts(differences)
+sure = narrow(verdicts, differences)
 ahead = sure["rotary − sinusoidal"] and sure["rotary − learned"]
 print("(3) rotary ahead of both:", "holds" if ahead else "REFUTED")
 
@@ -1127,7 +1140,7 @@ print("(3) rotary ahead of both:", "holds" if ahead else "REFUTED")
 
 # %%
 lowest = {k: float(np.subtract(*evaluation.mean_interval(within[k]))) for k in KINDS[1:]}
-print("(2) lower ends of the intervals over seeds:", {k: round(v, 2) for k, v in lowest.items()})
+print("(2) lowest of each interval over seeds:", {k: round(v, 2) for k, v in lowest.items()})
 blind = abs(within["none"][0] - 0.5) < 1e-3 and pooled[False] < 1e-6
 ledger.claim(
     "A4",
@@ -1185,7 +1198,7 @@ for name, values in numbers["within"].items():
     print(f"{name:27}", *(f"{v:.2f}" for v in values))
 
 # %%
-sure_2 = verdicts(numbers["paired"])
+sure_2 = narrow(verdicts, numbers["paired"])
 spans = [evaluation.mean_interval(numbers["within"][kind]) for kind in KINDS[1:]]
 above = all(mean - half > 0.5 for mean, half in spans)
 print("(4) all above one half:", "holds" if above else "REFUTED")
@@ -1230,9 +1243,8 @@ lengths = {
     k: {name: [at_length(m, *view) for m in runs[k]] for name, view in VIEWS.items()} for k in KINDS
 }
 for kind in KINDS[1:]:
-    print(
-        f"{kind:11}", {name: np.round(values, 2).tolist() for name, values in lengths[kind].items()}
-    )
+    for name, values in lengths[kind].items():
+        print(f"{kind:11} {name:17}", *(f"{value:.2f}" for value in values))
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-06-length", "caption": "Direction within the pair on clips of twice the training length, a dot a seed. Read at positions 0 to 31 every code loses, rotary as well; with positions squeezed into 0 to 15 all are as good as on short clips."}, "image": {"alt": "Three groups of dots for sinusoidal, learned and rotary. In each, blue dots (16 frames) and green dots (squeezed) lie level; orange dots (all 32 frames) lie lower"}}
 fig, ax = plt.subplots(figsize=(6.5, 2.6))
@@ -1327,7 +1339,7 @@ def moved(model, offset=16.0):
 shifted = {kind: moved(runs[kind][0]) for kind in KINDS[1:]}
 with mock.patch.object(lib, "apply_rotary", mixed):
     shifted["mixed"] = moved(wrong)
-print("first frame at position 16:", {kind: round(score, 3) for kind, score in shifted.items()})
+print("first frame at 16:", {kind: round(score, 3) for kind, score in shifted.items()})
 assert (
     abs(shifted["rotary"] - within["rotary"][0]) < 0.005 and shifted["mixed"] < wrong_score - 0.02
 )

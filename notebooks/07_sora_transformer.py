@@ -46,7 +46,7 @@ from sora_nb.transforms import to_clip
 plots.use_style()
 torch.manual_seed(0)
 sizes = settings(
-    T0=dict(train=2400, seeds=3, frame_epochs=3, epochs=3, order_epochs=6, starts=4),
+    T0=dict(train=2400, seeds=3, frame_epochs=3, epochs=3, order_epochs=4, starts=3),
     T1=dict(seeds=5, frame_epochs=10, epochs=20, order_epochs=40, starts=20),
     T2=dict(train=24_000),
 )
@@ -472,7 +472,7 @@ try:
     refused = False
 except (RuntimeError, IndexError) as error:
     refused = True
-    print(type(error).__name__, "|", str(error).splitlines()[0][:90])
+    print(type(error).__name__, "|", str(error).splitlines()[0][:60], "…")
 assert refused and five.shape == (5, 128)
 
 # %% [markdown]
@@ -724,7 +724,7 @@ ledger.claim(
 # "where was it early?" and "where was it late?" needs no frame to have looked at another. So the article's mistake is not the line in which position is added. It is that line *together with* a
 # reader that ignores the order of what it reads.
 #
-# More telling is how little any of the four has learned. Their losses stand near $\log 2$, the price of a fair coin, after as many updates as `model` had, which tells the direction of
+# More telling is how little any of the four has learned. Their losses stand near $\log 2$, the price of a fair coin, after two thirds of the updates that `model` had, which tells the direction of
 # nearly nine clips in ten. (It has twice the clips, too.) One token a frame did not learn direction *in so many updates*; that is not to say that it cannot.
 # The tubelet has the advantage that a piece of movement lies inside one token, where a linear map finds it.
 #
@@ -950,7 +950,7 @@ z = fresh.eval().embed(clip)  # (1, 8, 3, 32, 32) -> (1, 64)
 
 # %%
 assert z.shape == (1, 64) and torch.equal(z, before)
-print("words of the first half:", fresh.words(clip)[0, 0, ..., 0].tolist())
+print("words of the first half:", *fresh.words(clip)[0, 0, ..., 0].tolist(), sep="\n")
 print("truth:", truth["caption"], "| answer:", motion.CLASSES[fresh.head(z).argmax()])
 
 # %% [markdown]

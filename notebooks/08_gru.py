@@ -407,7 +407,9 @@ _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 # %%
 assert far["GRU"][-51] < 1e-3 and far["GRU, update gate open"][0] > 1e-2
 rate = {name: (size[-31] / size[-11]).item() ** (1 / 20) for name, size in far.items()}
-print("factor a frame, between 10 and 30 back:", {name: round(r, 2) for name, r in rate.items()})
+print("factor a frame, between 10 and 30 back:")
+for name, value in rate.items():
+    print(f"{name:23s} {value:.2f}")
 assert rate["residual GRU, 4 layers"] < rate["GRU, update gate open"] - 0.1
 
 # %% [markdown]
@@ -465,7 +467,7 @@ for layer in (nn.Conv2d(3, 32, 3), nn.GRU(24, 128, batch_first=True)):
         layer(tiny)
     except (RuntimeError, ValueError) as error:
         refusals.append(type(error).__name__)
-        print(type(layer).__name__, "|", str(error)[:100])
+        print(type(layer).__name__, "|", str(error)[:68], "…")
 assert len(refusals) == 2
 
 # %% [markdown]
@@ -671,8 +673,9 @@ for ax, i in zip(axes.flat, range(1, 12, 2), strict=True):
     ax.plot(shares[i, :, c], label="true class")
     ax.plot(shares[i, :, c ^ 1], label="twin")
     ax.set_title(motion.CLASSES[c], fontsize=9)
-axes[0, 0].legend(fontsize=7)
-_ = fig.supxlabel("frame", fontsize=9)
+fig.supxlabel("frame", fontsize=9)
+lines = axes[0, 0].get_legend_handles_labels()
+_ = fig.legend(*lines, loc="outside upper center", ncols=2, fontsize=8)
 
 # %% [markdown]
 # Equal to the batch result does not mean right. The network was trained on *eight* frames of a movement, and now sees a hundred of the same one. **Prediction:** eight of the hundred, evenly spaced, score as the short clips did;
@@ -799,10 +802,9 @@ for budget in BUDGETS:
     rows = numbers[budget]
     print(f"\n{budget}: {rows['depth 1, plain']['updates']} updates a row")
     for name, row in rows.items():
-        edge = " (edge of the grid)" if row["edge"] else ""
-        print(f"{name:23s} training loss {mean(row['training_loss']):.2f}  overall", end="")
-        print(*(f" {v:.2f}" for v in row["overall"]), f" within {mean(row['within']):.2f}", end="")
-        print(f"  rate {row['lr']:g}{edge}")
+        print(f"{name:22s} loss {mean(row['training_loss']):.2f}  overall", end="")
+        print(*(f"{v:.2f}" for v in row["overall"]), f" within {mean(row['within']):.2f}", end="")
+        print(f" rate {row['lr']:g}", "(edge)" if row["edge"] else "")
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-08-depth", "caption": "Depth and shortcuts on level 2, recorded: accuracy on test clips and their reversals, a dot per seed, each row with its own rate. Left few updates, right four times as many."}, "image": {"alt": "Two panels with five rows each: plain and residual stacks of depth one and four, and a stack with norms only"}}
 fig, axes = plt.subplots(1, 2, figsize=(9, 2.6), sharey=True, sharex=True)

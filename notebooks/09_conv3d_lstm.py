@@ -22,6 +22,7 @@
 # %% tags=["hide-input"]
 import json
 import tempfile
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -257,7 +258,7 @@ for shape in ((2, 3, 16, 32, 32), (2, 16, 1, 32, 32), (16, 3, 32, 32)):
         model(torch.zeros(shape))
     except ValueError as error:
         refused += 1
-        print(error)
+        print(textwrap.fill(str(error), 88))
 assert (
     refused == 3
     and F.conv3d(torch.zeros(1, 3, 2, 8, 8), torch.zeros(1, 3, 5, 5, 5), padding=2).shape[2] == 2
@@ -430,7 +431,7 @@ bend = {
     name: (a - a.tanh()).norm() / a.norm()
     for name, a in {"printed": z, "with √D": z * 128**0.5}.items()
 }
-print({name: f"tanh changes the vector by {share:.1%}" for name, share in bend.items()})
+print("tanh changes the vector by", {name: f"{share:.1%}" for name, share in bend.items()})
 print(
     f"size of the soft branch beside the loud one: {fused[:, 64:].std() / fused[:, :64].std():.3f}"
 )
@@ -706,7 +707,7 @@ for name, path in real_clips().items():
 for name, (forth, _) in answers.items():
     sure, what = forth.max(1)
     said = [f"{motion.CLASSES[c]} {p:.2f}" for c, p in zip(what, sure, strict=True)]
-    print(f"{name:18s}", ", ".join(said))
+    print(textwrap.fill(f"{name}: " + ", ".join(said), 88))
 
 # %% mystnb={"figure": {"name": "fig-09-real", "caption": "First window of each real clip, the eight frames that the model reads, with the class that the model gives it. None of these is a digit that moves, grows, turns, fades or splits; the model answers all the same, for it has no way to say none of these."}, "image": {"alt": "Four rows of frames: the white roof of a van seen from above, sliding down the picture; a cartoon rabbit coming out of its burrow; and twice a man in a car, the second time distorted. The answer stands to the left of each row"}}
 titles = {
@@ -1024,7 +1025,8 @@ def independent(model, clips):
 
 some = few[2][0][:6]
 passed = {name: independent(network, some) for name, network in networks.items()}
-print(passed)
+for name, passes in passed.items():
+    print(f"{name:26s} {passes}")
 assert list(passed.values()) == [True, False, False, True]
 
 

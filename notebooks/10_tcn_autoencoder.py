@@ -23,6 +23,7 @@
 # %% tags=["hide-input"]
 import io
 import tempfile
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -75,7 +76,8 @@ def principal(clips, count):
 
 # %%
 train, val, test = (small(split) for split in splits.values())
-center, directions = principal(train, 64)
+center, wide_directions = principal(train, 128)
+directions = wide_directions[:, :64]
 linear_code = (test.flatten(1) - center) @ directions  # (N, D), (D, 64) -> (N, 64)
 linear = (linear_code @ directions.T + center).view_as(test)
 
@@ -220,7 +222,7 @@ _ = right.legend()
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     convolution.TCN(2, 3, 3)(torch.zeros(1, 16, 2))
-print(caught[0].message)
+print(textwrap.fill(str(caught[0].message), 88))
 assert len(caught) == 1 and "29" in str(caught[0].message)
 
 # %% [markdown]
@@ -398,36 +400,60 @@ ledger.claim(
 #
 # $$\mathcal L = \frac1{TCHW}\sum\big(x - \hat x\big)^2, \qquad \mathrm{PSNR} = -10\log_{10}\mathcal L \ \text{decibels, for pixels in } [0,1].$$
 #
-# Ten decibels more are a tenth of the squared error.
+# Ten decibels more are a tenth of the squared error. Clips are mirrored and reversed at random: data for nothing, for a reconstruction has no label to lose.
+#
+# One saving changes no number. Nothing that learns comes before the components of the steps (`describe`), and their directions are orthonormal. So the squared error between steps is that between clips, up to a part that no
+# weight changes, and training need not touch a pixel: each clip is described once.
 
 
 # %%
-def mixed(clips):
-    """Clips mirrored and reversed at random: data for nothing, for a reconstruction has no label to lose."""
-    if torch.rand(()) < 0.5:
-        clips = clips.flip(-1)
-    return clips.flip(1) if torch.rand(()) < 0.5 else clips
+def described(model, clips, ways=4):
+    """Steps of each clip as it is, mirrored, reversed, and both: (N, ways, T/hop, K)."""
+    versions = (clips, clips.flip(-1), clips.flip(1), clips.flip(1, -1))[:ways]
+    with torch.no_grad():
+        return torch.stack([model.describe(version) for version in versions], 1)
 
 
-# %%
 def reconstruct(model, batch):
-    """Mean squared error of the reconstruction."""
-    clips = mixed(batch[0]) if model.training and model.mix else batch[0]
-    loss = F.mse_loss(model.reconstruct(clips), clips)
-    return loss, -loss.detach()
+    """Squared error of the reconstruction, a pixel; in training, of one version at random."""
+    mirror, reverse = (torch.rand(()) < 0.5 for _ in range(2))
+    version = (int(mirror) + 2 * int(reverse)) % batch[0].shape[1] if model.training else 0
+    steps = batch[0][:, version]  # (B, T/hop, K)
+    error = (model.decode_steps(model.encode_steps(steps)) - steps).square().sum()
+    return error / (len(steps) * 12_288), -error.detach() / len(steps)
 
 
 # %%
-def autoencode(clips, seed, epochs=sizes.epochs, mix=True):
+def autoencode(clips, seed, epochs=sizes.epochs, ways=4):
     """Components first, then training; the epoch is chosen on validation clips."""
     torch.manual_seed(seed)
     model = SoraAutoencoder(12)
-    model.mix = mix
     model.fit_linear(clips)
+    sets = [TensorDataset(described(model, *part)) for part in ((clips, ways), (val[:300], 1))]
     options = dict(epochs=epochs, lr=3e-3, batch_size=32, weight_decay=0.0, seed=seed)
-    held = TensorDataset(val[:300])
-    training.fit(model, TensorDataset(clips), held, step=reconstruct, progress=False, **options)
+    training.fit(model, *sets, step=reconstruct, progress=False, **options)
     return model.cpu()
+
+
+# %% [markdown]
+# The saving, checked: between pixels and steps there lies the same number before training and after.
+
+
+# %%
+@torch.no_grad()
+def lost_before(model, clips):
+    """Squared error of the clips minus that of their steps: what no weight changes."""
+    steps = model.describe(clips)
+    of_steps = (model.decode_steps(model.encode_steps(steps)) - steps).square().sum()
+    return (model.reconstruct(clips) - clips).square().sum() - of_steps
+
+
+young = SoraAutoencoder(12)
+young.fit_linear(train[:600])
+before = lost_before(young, val[:50])
+sets = [TensorDataset(described(young, train[:320]))]
+training.fit(young, *sets, step=reconstruct, epochs=1, lr=3e-3, progress=False)
+torch.testing.assert_close(lost_before(young.cpu(), val[:50]), before, rtol=1e-3, atol=1e-2)
 
 
 # %%
@@ -516,10 +542,7 @@ torch.testing.assert_close(network(x), chomped(network.blocks, x.mT).mT)
 # %%
 groups = train.unflatten(1, (4, 4)).flatten(0, 1)  # (N, 16, …) -> (N·4, 4, …)
 group_center, group_directions = principal(groups[::2], 16)
-wide_center, wide_directions = principal(train, 128)
-wider = (
-    (test.flatten(1) - wide_center) @ wide_directions @ wide_directions.T + wide_center
-).view_as(test)
+wider = ((test.flatten(1) - center) @ wide_directions @ wide_directions.T + center).view_as(test)
 flat = test.unflatten(1, (4, 4)).flatten(0, 1).flatten(1) - group_center
 grouped = (flat @ group_directions @ group_directions.T + group_center).view_as(test)
 
@@ -550,7 +573,7 @@ print(f"{'autoencoder (64), each seed':32s} {[round(v, 1) for v in decibels]} dB
 print("SSIM", [round(float(v), 2) for v in alike])
 lead = min(decibels) - rulers["components of clips (64)"]
 below = rulers["components of clips (128)"] - max(decibels)
-print(f"ahead of 64 components by {lead:+.1f} dB (worst seed), behind 128 by {below:+.1f} dB")
+print(f"ahead of 64 components by {lead:+.2f} dB (worst seed), behind 128 by {below:+.2f} dB")
 print("prediction", "holds" if lead >= 0.3 and below > 0 else "REFUTED")
 assert min(decibels) > rulers["mean training clip (0 numbers)"] + 2
 
@@ -559,6 +582,9 @@ rows = [clips[i].clamp(0, 1) for i in (14, 37) for clips in (test, restored[0], 
 _ = plots.filmstrip(rows, every=2, ylabels=["clip", "autoencoder", "components"] * 2, width=0.8)
 
 # %% [markdown]
+# The lead rounds to what was asked for and lies just below it, so by its own line the prediction failed. It had held in an earlier version of this page, whose 64 components came from a random projection with ten directions to spare and
+# were worse by a few hundredths of a decibel; these are the first 64 of 128 from a wider one. A ruler that is a little too short decides, where a line is drawn close to the result.
+#
 # What limits it? Look at scenes that it was trained on:
 
 # %%
@@ -644,7 +670,7 @@ with tempfile.TemporaryDirectory() as folder:
     by_codec = [h264(some, quality, Path(folder)) for quality in (51, 46, 40, 34, 28)]
 curves = {"autoencoder": by_network, "64 components": by_components, "H.264": by_codec}
 for name, points in curves.items():
-    print(f"{name:14s}", ", ".join(f"{bits:.0f} bits {score:.1f} dB" for bits, score in points))
+    print(f"{name:14s}", "  ".join(f"{bits:.0f}: {score:.1f} dB" for bits, score in points))
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-10-rate", "caption": "Rate against distortion; up and left is better. Below the codec's cheapest file the codes have the field to themselves. Give H.264 a few thousand bits and it leaves both behind, for their error has a floor that no rate can lower."}, "image": {"alt": "Decibels against bits a clip on a logarithmic axis. Two curves at the left rise and flatten below twenty-four decibels; the H.264 curve at the right rises steeply past them"}}
@@ -660,7 +686,7 @@ cheapest = by_codec[0][0]
 rates, heights = zip(*sorted(by_components), strict=True)
 at_bits = [np.interp(np.log(bits), np.log(rates), heights) for bits, _ in by_network]
 ahead = [round(float(mine - theirs), 1) for (_, mine), theirs in zip(by_network, at_bits)]
-print("network minus components at equal bits (dB), fine to coarse steps:", ahead)
+print("network minus components at equal bits (dB), fine to coarse:", ahead)
 assert by_network[-1][0] < cheapest
 
 # %% [markdown]
@@ -674,16 +700,17 @@ assert by_network[-1][0] < cheapest
 #
 #     python scripts/code_rate.py
 #
-# Training touches no pixel: nothing that learns comes before the components of the steps (`describe`), and their directions are orthonormal, so errors of steps are errors of pixels.
+# Training touches no pixel, as above.
 
 # %% tags=["nbval-check-output"]
 recorded = ledger.read_receipt("code_rate")["numbers"]
 print(f"{recorded['clips']:,} clips, {recorded['updates']} updates; a seed each:", end=" ")
 print(", ".join(f"{score:.2f}" for score in recorded["network"]), "dB")
+print(f"{'':48s}  dB   network ahead by (95 %)  on clips")
 for name, score in recorded["psnr"].items():
     gap = recorded["paired"][name]
-    print(f"{name:47s} {score:.2f} dB, network ahead by {gap['difference']:+.2f}", end=" ")
-    print(f"({gap['low']:+.2f} to {gap['high']:+.2f}), on {recorded['wins'][name]:.0%} of clips")
+    print(f"{name:48s}{score:.2f}   {gap['difference']:+.2f}", end=" ")
+    print(f"({gap['low']:+.2f} to {gap['high']:+.2f})   {recorded['wins'][name]:5.0%}")
 
 # %% [markdown]
 # Intervals are over test clips, for the mean of the seeds on each clip. The code of 64 is now ahead of 64 components by nearly one decibel, and still behind 128.
@@ -709,8 +736,8 @@ _ = ax.legend(loc="upper left", fontsize=8)
 # %% tags=["nbval-check-output"]
 gains = [gap for gaps in recorded["equal bits"].values() for gap in gaps.values()]
 for name, gaps in recorded["equal bits"].items():
-    by_bits = [f"{bits} bits {gap['difference']:+.2f} dB" for bits, gap in gaps.items()]
-    print(f"network minus {name}:", ", ".join(by_bits))
+    by_bits = [f"{bits}: {gap['difference']:+.2f}" for bits, gap in gaps.items()]
+    print(f"network minus {name} (dB) at bits", ", ".join(by_bits))
 bits, heights = recorded["curves"]["network, seed 0"]
 same = np.interp(heights[0], [p["psnr"] for p in codec], [p["bits"] for p in codec])
 print(
@@ -788,7 +815,7 @@ _ = plots.intervals(probes, "test accuracy of a linear probe", chance=1 / 12)
 
 # %%
 one_way = train[splits["train"].labels % 2 == 1]
-watcher = autoencode(one_way, seed=0, mix=False)
+watcher = autoencode(one_way, seed=0, ways=1)
 usual = test[splits["test"].labels % 2 == 1]
 fixed, basis = principal(one_way, 64)
 
@@ -1023,7 +1050,7 @@ try:
     refused = False
 except ValueError as error:
     refused = True
-    print(error)
+    print(textwrap.fill(str(error), 88))
 assert refused and seen(network, 40, 20)[-1] > 20
 
 # %% [markdown]
@@ -1133,7 +1160,7 @@ assert refused and seen(network, 40, 20)[-1] > 20
 #
 # ```{hint}
 # :class: dropdown
-# Train the second model as the chapter does, with `mix=True`. Divide errors clip by clip: what makes a clip hard for both cancels.
+# Train the second model as the chapter does, with `ways=4`. Divide errors clip by clip: what makes a clip hard for both cancels.
 # ```
 #
 # ## References

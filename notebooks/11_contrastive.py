@@ -19,35 +19,41 @@
 # | **Data** | the motion set, level 1 (data card in `data/README.md`); its labels are used to test, not to pretrain |
 # | **Answers** | article B: spatio-temporal slices, contrastive learning, several tasks from one representation |
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "protocol"]
 import copy
 from functools import partial
 
-import matplotlib.pyplot as plt
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from sora_nb import evaluation, ledger, objectives, plots, schematics, training
+from sora_nb import evaluation, objectives, training
 from sora_nb.data import motion
 from sora_nb.layers.frames import FrameCNN
 from sora_nb.models.contrastive import SliceEncoder, SoraContrastive
-from sora_nb.models.fusion import SoraFusion
-from sora_nb.models.gru import SoraGRU
-from sora_nb.objectives import mix_colors, picked, shift_and_zoom, temporal_crop, view
+from sora_nb.objectives import mix_colors, shift_and_zoom, view
 from sora_nb.settings import settings
 
-plots.use_style()
-torch.manual_seed(0)
 sizes = settings(
-    T0=dict(train=2400, used=1200, seeds=3, some=2, epochs=6, short=4),
-    T1=dict(used=24_000, seeds=5, some=5, epochs=20, short=20),
+    T0=dict(train=2400, used=1200, seeds=3, epochs=6, short=4),
+    T1=dict(used=24_000, seeds=5, epochs=20, short=20),
     T2=dict(train=24_000),
 )
 spec = motion.MotionSpec(level=1, train=sizes.train)
 splits = [motion.load(spec, name) for name in motion.SPLITS]
+
+# %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+import numpy as np
+
+from sora_nb import ledger, plots, schematics
+from sora_nb.models.fusion import SoraFusion
+from sora_nb.models.gru import SoraGRU
+from sora_nb.objectives import picked, temporal_crop
+
+plots.use_style()
+torch.manual_seed(0)
 
 # %% [markdown]
 # ## See it first
@@ -278,7 +284,7 @@ ledger.claim(
 # frames to 16 pixels.
 
 
-# %%
+# %% tags=["protocol"]
 def small(split):
     """Clips in [0, 1] at 16 × 16, with their labels."""
     clips = split.float()  # (N, 16, 3, 32, 32)
@@ -286,6 +292,11 @@ def small(split):
     return half.unflatten(0, clips.shape[:2]), split.labels
 
 
+even = [0, 2, 4, 6, 9, 11, 13, 15]  # reversal keeps this choice: chapter 3
+train, val, test = (small(split) for split in splits)
+
+
+# %%
 def crop(clips, frames=8, shortest=11):
     """Of each clip, a stretch of at least `shortest` frames, sampled evenly."""
     n, length = clips.shape[:2]
@@ -325,8 +336,6 @@ torch.testing.assert_close(view(some), chain)
 gray = some.mean(2, keepdim=True).expand_as(some)
 torch.testing.assert_close(mix_colors(gray), gray)  # means of equal numbers
 # %% mystnb={"figure": {"name": "fig-11-views", "caption": "Two clips as the network gets them, and two random views of each. Colour, place, size and speed have changed; what moves where has not."}, "image": {"alt": "Six rows of eight small frames: a clip, then two views of it with other colours, a little displaced, zoomed and shifted in time; twice"}}
-even = [0, 2, 4, 6, 9, 11, 13, 15]  # reversal keeps this choice: chapter 3
-train, val, test = (small(split) for split in splits)
 torch.manual_seed(3)
 rows = [f(train[0][[i]])[0] for i in (0, 9) for f in (lambda c: c[:, even], view, view)]
 _ = plots.filmstrip(rows, width=0.62, ylabels=["clip", "view", "view"] * 2)
@@ -433,7 +442,7 @@ assert (cut - whole).abs().max() > 0.05 * whole.abs().max()
 # them does not.
 
 
-# %%
+# %% tags=["protocol"]
 def contrast(view=view, loss=objectives.nt_xent, trace=None):
     """A training step for `fit`: two views of each clip, one pass, one loss."""
 
@@ -456,7 +465,7 @@ def health(first, second):
     )
 
 
-# %%
+# %% tags=["protocol"]
 def slice_encoder(channels=(8, 16)):
     """Article B's encoder for frames of 16 pixels."""
     return SliceEncoder(128, frames=FrameCNN(128, channels))
@@ -465,26 +474,23 @@ def slice_encoder(channels=(8, 16)):
 wide = partial(slice_encoder, (16, 32))
 
 
-# %%
-def pretrain(seed, step=None, encoder=slice_encoder, epochs=sizes.short, **options):
+# %% tags=["protocol"]
+def pretrain(seed, step=None, encoder=slice_encoder, epochs=sizes.short, clips=train, **options):
     """Pretrain without labels; epochs=0 leaves the random start."""
     torch.manual_seed(seed)
     model = SoraContrastive(12, encoder=encoder(), **options)
-    clips = TensorDataset(*(part[: sizes.used] for part in train))
+    clips = TensorDataset(*(part[: sizes.used] for part in clips))
     how = dict(epochs=epochs, lr=3e-3, batch_size=64, seed=seed, progress=False)
     training.fit(model, clips, step=step or contrast(), **how)
     return model.cpu()
 
 
-# %%
+# %% tags=["protocol"]
 @torch.no_grad()
-def features(model):
+def features(model, data=(train, val, test)):
     """Frozen representations of the three splits."""
     model.eval()
-    return [
-        torch.cat([model.embed(c) for c in clips[:, even].split(200)])
-        for clips, _ in (train, val, test)
-    ]
+    return [torch.cat([model.embed(c) for c in clips[:, even].split(200)]) for clips, _ in data]
 
 
 # %%
@@ -545,32 +551,30 @@ print("prediction", "holds" if kept_word else "REFUTED")
 
 # %% [markdown]
 # Nobody told the network what "left" is, and clips that move left lie together: against the random encoder every protocol says so. Against pixels the verdict depends on the judge. A *linear* probe on centred pixels is a sum of terms of single frames, and chapter 3 says how much such a sum can know. Their nearest *neighbours*
-# are another matter: on level 1, among still backgrounds, two clips of the same motion at a similar place overlap pixel by pixel, and no network is needed. So a claim that learning beats naive would have to be made on level 2, where the neighbours fail (chapter 3). There, this encoder at this budget learned little, which is worth knowing too:
+# are another matter: on level 1, among still backgrounds, two clips of the same motion at a similar place overlap pixel by pixel, and no network is needed. So a claim that learning beats naive would have to be made on level 2, where the neighbours fail (chapter 3). There, this encoder at this budget learned little, which is worth knowing too.
+#
+# That run, and three experiments further down, take minutes. They were run once, with three seeds each, by the cells of this page that define them, and are read from their receipt. To run them again:
+#
+#     python scripts/record.py 11
 
-# %%
-harder = [
-    small(motion.load(motion.MotionSpec(level=2, train=sizes.train), n)) for n in motion.SPLITS
-]
+
+# %% tags=["protocol"]
+RECEIPT = "contrastive_studies"
 
 
-# %%
-def level2(epochs):
-    """The same recipe on level 2, one seed: k-NN accuracy before and after."""
-    torch.manual_seed(0)
-    model = SoraContrastive(12, encoder=wide())
-    clips = TensorDataset(*(part[: sizes.used] for part in harder[0]))
-    options = dict(epochs=epochs, lr=3e-3, batch_size=64, seed=0, progress=False)
-    training.fit(model, clips, step=contrast(), **options)
-    model.cpu().eval()
-    with torch.no_grad():
-        z = [torch.cat([model.embed(c) for c in x[:, even].split(200)]) for x, _ in harder]
+def level2(harder, seed, epochs):
+    """The same recipe on the clips of level 2: k-NN accuracy at the end."""
+    model = pretrain(seed, encoder=wide, epochs=epochs, clips=harder[0])
+    z = features(model, harder)
     return evaluation.knn(z[0], harder[0][1], z[2], harder[2][1])
 
 
 # %%
-print(
-    f"level 2, k-NN: random {level2(0):.2f}, after {sizes.epochs} epochs {level2(sizes.epochs):.2f}"
-)
+receipt = ledger.read_receipt(RECEIPT)
+recorded = receipt["numbers"]
+print(f"{receipt['device']}, seeds {receipt['seeds']}, {receipt['seconds']:.0f} processor seconds")
+for name, found in recorded["level 2"].items():
+    print(f"level 2, k-NN, {name:15s}", *(f"{accuracy:.2f}" for accuracy in found))
 
 
 # %% [markdown]
@@ -642,7 +646,7 @@ assert last["views alike, nothing else"][2] > -0.5 > -2 > last["NT-Xent"][2]
 # a linear probe can dig out a direction that has merely become small.
 
 
-# %%
+# %% tags=["protocol"]
 def half_of(change):
     """The usual view, changed for a random half of the clips."""
 
@@ -654,14 +658,14 @@ def half_of(change):
     return changed
 
 
-# %%
+# %% tags=["protocol"]
 def shuffled(clips):
     """The usual view with its frames in random order."""
     order = torch.rand(len(clips), 8).argsort(1)
     return view(clips)[torch.arange(len(clips))[:, None], order]
 
 
-# %%
+# %% tags=["protocol"]
 views = {
     "mirrored": half_of(lambda c: c.flip(-1)),
     "backwards": half_of(lambda c: c.flip(1)),
@@ -670,7 +674,7 @@ views = {
 }
 
 
-# %%
+# %% tags=["protocol"]
 def directions_known(z):
     """Within-pair k-NN for each of the six pairs, and accuracy on the pair."""
     votes = evaluation.knn_scores(z[0], train[1], z[2], classes=12)
@@ -680,14 +684,7 @@ def directions_known(z):
 
 
 # %%
-others = range(1, sizes.some)
-destroyed = {"as above": [plain] + [pretrain(seed) for seed in others]}
-for name, changed in views.items():
-    destroyed[name] = [pretrain(seed, contrast(changed)) for seed in range(sizes.some)]
-known = {
-    name: torch.stack([directions_known(features(m)) for m in models])
-    for name, models in destroyed.items()
-}
+known = {name: torch.tensor(rows) for name, rows in recorded["views"].items()}  # (seeds, 7) each
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-11-views-destroy", "caption": "Within-pair k-NN accuracy by pair (chance .5), and accuracy on the pair alone (last column), mean over seeds. The usual views teach vanish/appear and up/down best, and turn not at all; what they did not teach cannot be lost. Backwards, negative and shuffled views push most directions towards chance, negatives far beyond vanish/appear. Mirrored views do no harm here. The pair is kept by all."}, "image": {"alt": "A table of shaded cells: rows are kinds of view, columns the six pairs and the pair accuracy; the first two rows are bright in most columns but turn, the other three dark in most; the last column is bright in all rows"}}
@@ -704,7 +701,7 @@ _ = ax.set(yticks=range(len(known)), yticklabels=known)
 mean = {name: k[:, :6].mean().item() for name, k in known.items()}
 hit = known["mirrored"].mean(0) - known["as above"].mean(0)
 kept = hit[[1, 2, 4, 5]].mean().item()
-print("directions, mean over pairs:", {name: round(m, 2) for name, m in mean.items()})
+print("directions, mean over pairs:", *(f"{name} {m:.2f} " for name, m in mean.items()))
 print(
     f"mirrored: left/right changes by {hit[0]:+.2f}, turn by {hit[3]:+.2f}, the rest by {kept:+.2f}"
 )
@@ -751,7 +748,7 @@ ledger.claim(
 # **Prediction.** Pretraining is worth most where labels are few: with 60 labels, probe and fine-tuning are both ahead of training from scratch by 0.05; with 960 the gap is smaller.
 
 
-# %%
+# %% tags=["protocol"]
 def supervised(model, batch):
     """Cross-entropy on one view of each clip."""
     return F.cross_entropy(model(view(batch[0])), batch[1]), 0.0
@@ -763,7 +760,7 @@ def balanced(n, seed):
     return torch.cat([shuffle[train[1][shuffle] == c][: n // 12] for c in range(12)])
 
 
-# %%
+# %% tags=["protocol"]
 def trained(start, n, seed):
     """Train a copy of a model on n labelled clips; its test accuracy."""
     chosen = balanced(n, seed)
@@ -774,22 +771,31 @@ def trained(start, n, seed):
     return evaluation.accuracy(training.predict(model.cpu(), test[0][:, even]), test[1])
 
 
-# %%
+# %% tags=["protocol"]
 def probe(z, n, seed):
     """The linear probe with n training labels."""
     chosen = balanced(n, seed)
     return evaluation.linear_probe(z[0][chosen], train[1][chosen], z[1], val[1], z[2], test[1])
 
 
+# %% tags=["protocol"]
+amounts = [60, 240, 960]
+
+
+def label_curves(seeds):
+    """Accuracy of each way by seed and number of labels."""
+    curves = {}
+    for name, epochs in {"pretrained": sizes.epochs, "random encoder": 0}.items():
+        models = [pretrain(seed, encoder=wide, epochs=epochs) for seed in seeds]
+        z = [features(model) for model in models]
+        probes = [[probe(z[s], n, s) for n in amounts] for s in seeds]
+        whole = [[trained(models[s], n, s) for n in amounts] for s in seeds]
+        curves |= {f"{name}, probe": probes, f"{name}, all trained": whole}
+    return curves
+
+
 # %%
-amounts, runs = [60, 240, 960], range(sizes.some)
-both = {"pretrained": learned, "random encoder": random}
-curves = {}  # (seeds, amounts) each
-for name, models in both.items():
-    rows = [[probe(frozen[name][seed], n, seed) for n in amounts] for seed in runs]
-    curves[f"{name}, probe"] = torch.tensor(rows)
-    rows = [[trained(models[seed], n, seed) for n in amounts] for seed in runs]
-    curves[f"{name}, all trained"] = torch.tensor(rows)
+curves = {name: torch.tensor(rows) for name, rows in recorded["labels"].items()}
 for name, rows in curves.items():
     print(f"{name:27s}", *(f"{n}: {a:.2f}  " for n, a in zip(amounts, rows.mean(0), strict=True)))
 
@@ -815,7 +821,9 @@ needed = {
     for name, rows in curves.items()
     if rows.mean(0)[-1] > goal
 }
-print(f"labels for an accuracy of {goal}:", {name: round(n) for name, n in needed.items()})
+print(f"labels for an accuracy of {goal}:")
+for name, n in needed.items():
+    print(f"{name:28s}", f"{amounts[0]} or fewer" if n <= amounts[0] else f"about {n:.0f}")
 few = {name: gain[name][0].item() for name in ("pretrained, probe", "pretrained, all trained")}
 many = {name: gain[name][-1].item() for name in few}
 saves = min(few.values()) > 0.05 and all(many[name] < few[name] for name in few)
@@ -832,7 +840,7 @@ ledger.claim(
     "A18",
     "holds" if tuned.min() > 0.05 else "partly" if tuned.max() > 0.05 else "refuted",
     f"Fine-tuned minus from scratch with {amounts[0]}, {amounts[1]} and {amounts[2]} labels: "
-    f"{tuned[0]:+.2f}, {tuned[1]:+.2f}, {tuned[2]:+.2f} ({sizes.some} seeds).",
+    f"{tuned[0]:+.2f}, {tuned[1]:+.2f}, {tuned[2]:+.2f} ({len(scratch)} seeds).",
 )
 ledger.claim(
     "B9",
@@ -883,7 +891,8 @@ for name, make in (("GRU (C), NT-Xent", gru), ("3-D (D), NT-Xent", fusion)):
     zoo[name] = [pretrain(0, encoder=make, epochs=e) for e in (0, sizes.short)]
 
 # %%
-gains = {name: [scores(features(m)) for m in pair] for name, pair in zoo.items()}
+judged = {model: scores(features(model)) for pair in zoo.values() for model in pair}
+gains = {name: [judged[model] for model in pair] for name, pair in zoo.items()}
 for name, (start, end) in gains.items():
     print(f"{name:18s}", *(f"{key} {start[key]:.2f} -> {end[key]:.2f}  " for key in end))
     print(" " * 18, "gains" if end["k-NN"] > start["k-NN"] + 0.05 else "does not gain by k-NN")
@@ -906,11 +915,9 @@ _ = axes[0].invert_yaxis()
 #
 # **Prediction.** Sharing costs no task more than 0.05. Refuted by a larger loss.
 
-# %%
+# %% tags=["protocol"]
 tasks = {"motion": 12, "digit": 10, "speed": 2}
-easy = [motion.load(motion.MotionSpec(train=sizes.train), name) for name in ("train", "test")]
-easy_clips = [small(split)[0] for split in easy]
-targets = [torch.stack([split.labels, split.digits], 1) for split in easy]
+targets = [torch.stack([splits[i].labels, splits[i].digits], 1) for i in (0, 2)]
 
 
 def at_two_speeds(clips):
@@ -920,7 +927,7 @@ def at_two_speeds(clips):
     return torch.where(slow[:, None, None, None, None] == 1, middle, clips[:, even]), slow
 
 
-# %%
+# %% tags=["protocol"]
 class Heads(nn.Module):
     """One backbone, one linear head for each of the named tasks."""
 
@@ -934,7 +941,7 @@ class Heads(nn.Module):
         return {name: head(z) for name, head in self.heads.items()}  # (B, classes) each
 
 
-# %%
+# %% tags=["protocol"]
 def compare(model, clips, labels):
     """Sum of the tasks' cross-entropies, and the accuracy on each."""
     clips, slow = at_two_speeds(clips)
@@ -944,25 +951,40 @@ def compare(model, clips, labels):
     return loss, [evaluation.accuracy(s, truth[name]) for name, s in logits.items()]
 
 
-# %%
+# %% tags=["protocol"]
 def trained_on(names, seed):
     """Train one model on the named tasks; its test accuracy on each."""
     torch.manual_seed(seed)
-    model, clips = (
-        Heads(names),
-        TensorDataset(easy_clips[0][: sizes.used], targets[0][: sizes.used]),
-    )
+    model, clips = (Heads(names), TensorDataset(train[0][: sizes.used], targets[0][: sizes.used]))
     how = dict(epochs=sizes.short + 1, batch_size=64, lr=3e-3, seed=seed, progress=False)
     training.fit(model, clips, step=lambda model, batch: (compare(model, *batch)[0], 0.0), **how)
     with torch.no_grad():
-        return compare(model.cpu().eval(), easy_clips[1], targets[1])[1]
+        return compare(model.cpu().eval(), test[0], targets[1])[1]
+
+
+# %% tags=["protocol"]
+def record():
+    """All that this page reads from its receipt."""
+    seeds = range(3)
+    harder = motion.MotionSpec(level=2, train=sizes.train)
+    harder = [small(motion.load(harder, name)) for name in motion.SPLITS]
+    starts = {"random encoder": 0, f"after {sizes.epochs} epochs": sizes.epochs}
+    steps = {"as above": None} | {name: contrast(change) for name, change in views.items()}
+    numbers = {
+        "level 2": {k: [level2(harder, s, epochs) for s in seeds] for k, epochs in starts.items()},
+        "views": {
+            k: [directions_known(features(pretrain(s, step))).tolist() for s in seeds]
+            for k, step in steps.items()
+        },
+        "labels": label_curves(seeds),
+        "shared": [trained_on(list(tasks), s) for s in seeds],
+        "alone": [[trained_on([task], s)[0] for task in tasks] for s in seeds],
+    }
+    return list(seeds), numbers
 
 
 # %%
-shared = torch.tensor([trained_on(list(tasks), seed) for seed in range(sizes.some)])
-alone = torch.tensor(
-    [[trained_on([task], seed)[0] for task in tasks] for seed in range(sizes.some)]
-)
+shared, alone = (torch.tensor(recorded[kind]) for kind in ("shared", "alone"))  # (seeds, tasks)
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-11-tasks", "caption": "Motion, digit and speed on level 1, a dot per seed; dashed: chance. The digit is barely readable at this size, shared or alone."}, "image": {"alt": "Three panels, one a task, each with two rows: shared backbone and one model a task; a shared backbone and one model a task lie close together"}}
@@ -989,7 +1011,7 @@ ledger.claim(
     "holds" if min(difference.values()) > -0.05 else "partly",
     "Shared backbone minus one model a task, level 1: "
     + ", ".join(f"{task} {d:+.2f}" for task, d in difference.items())
-    + f" ({sizes.some} seeds), with {size[0] / size[1]:.0%} of the numbers to train.",
+    + f" ({len(shared)} seeds), with {size[0] / size[1]:.0%} of the numbers to train.",
 )
 
 # %% [markdown]
@@ -1032,8 +1054,8 @@ alike = torch.tensor(2.0 * 200 - 1).log().item()
 found = {name: float(picked(*z)) for name, z in pairs.items()}
 for name, z in pairs.items():
     print(
-        f"{name}: NT-Xent {objectives.nt_xent(*z):.2f} (all alike: {alike:.2f}), "
-        f"partner picked among 200: {found[name]:.2f}, uniformity {objectives.uniformity(z[0]):.2f}"
+        f"{name}: NT-Xent {objectives.nt_xent(*z):.2f} (all alike {alike:.2f}), partner "
+        f"of 200 picked {found[name]:.2f}, uniformity {objectives.uniformity(z[0]):.2f}"
     )
 assert (
     objectives.nt_xent(*pairs["maximised"]) > 0.97 * alike > objectives.nt_xent(*pairs["minimised"])

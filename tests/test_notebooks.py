@@ -127,6 +127,20 @@ def shortcomings(notebook) -> list[str]:
     ]
 
 
+PAGE = 88  # characters of a printed line; the page breaks a longer one, and columns no longer stand below each other
+
+
+def too_wide(notebook) -> list[str]:
+    """Printed lines that the page would break. Errors that a cell raises are left out: their text is not the chapter's."""
+    found = []
+    for number, cell in enumerate(notebook.cells, 1):
+        for output in cell.get("outputs", []):
+            drawn = {"image/png", "image/svg+xml", "text/html"} & set(output.get("data", {}))
+            text = "" if drawn else output.get("text", output.get("data", {}).get("text/plain", ""))
+            found += [f"cell {number}: {line!r}" for line in text.splitlines() if len(line) > PAGE]
+    return found
+
+
 def without_alt(cell) -> list[str]:
     """Pictures of a cell that a screen reader could not describe."""
     if cell.cell_type == "markdown":
@@ -173,6 +187,11 @@ def test_no_pair_lacks_its_source_and_every_chapter_has_its_time():
     assert {p.stem for p in chapters.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")} == set(IDS)
     timed = json.loads(chapters.TIMES.read_text()) if chapters.TIMES.exists() else {}
     assert set(timed) == set(IDS), "run 'make refresh'"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=IDS)
+def test_no_printed_line_is_wider_than_the_page(path):
+    assert too_wide(pair(path)) == []
 
 
 def pair(path):
@@ -276,6 +295,17 @@ def test_a_picture_without_words_is_refused(html):
     if html:
         broken.cells[2].outputs[0].data["text/html"] = html
     assert len(shortcomings(broken)) == 1
+
+
+@pytest.mark.parametrize("place", ["stream", "result"])
+def test_a_line_that_the_page_would_break_is_refused(place):
+    for width, refused in ((88, 0), (89, 1)):
+        broken, line = good(), "x" * width
+        output = new_output("stream", name="stdout", text=f"1\n{line}\n2\n")
+        if place == "result":
+            output = new_output("execute_result", data={"text/plain": line})
+        broken.cells[1].outputs = [output]
+        assert len(too_wide(broken)) == refused
 
 
 @pytest.mark.parametrize("false", [".85", "0.85", "85 %", "84.2 %", "0.842", "a mean of 84.13", "12%"])

@@ -104,14 +104,17 @@ def ruler_table(
         labels: of these clips.
     """
     width = max(map(len, scores)) + 1
-    lines = [" " * width + "".join(f"{name:>8}" for name in COLUMNS)]
+    spaces = [max(6, len(name) + 1) for name in COLUMNS]
+    heads = zip(COLUMNS, spaces, strict=True)
+    lines = [" " * width + "".join(f"{name:>{space}}" for name, space in heads)]
     for name, runs in scores.items():
         rows = [
             [*pair_scores(logits, labels).values(), *within_each(logits, labels)]
             for logits in (runs if isinstance(runs, list) else [runs])
         ]
         means = torch.tensor(rows).mean(0).tolist()
-        lines.append(f"{name:{width}}" + "".join(f"{mean:8.2f}" for mean in means))
+        cells = zip(means, spaces, strict=True)
+        lines.append(f"{name:{width}}" + "".join(f"{mean:{space}.2f}" for mean, space in cells))
     return "\n".join(lines)
 
 
@@ -122,7 +125,7 @@ def _ridge(x: Tensor, y: Tensor, x_val: Tensor, y_val: Tensor, x_test: Tensor) -
     gram, best, least = x @ x.T, None, float("inf")
     for strength in STRENGTHS:
         penalty = strength * gram.trace() / len(x) * torch.eye(len(x)).to(x)
-        weights = torch.linalg.solve(gram + penalty, y - offset)  # (n, outputs)
+        weights = torch.cholesky_solve(y - offset, torch.linalg.cholesky(gram + penalty))  # (n, outputs)
         error = (x_val @ (x.T @ weights) + offset - y_val).square().mean().item()
         if error < least:
             least, best = error, weights
