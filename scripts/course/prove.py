@@ -122,7 +122,8 @@ def prove(name: str, secrets=SECRETS, only: str = "", seconds: float = SECONDS) 
             task = cell.split("-")[0]
             if only in ("", task) and (task not in slow or number % len(secrets) == place):
                 _try(proof, whole, (right, cell, f"{say} ({secret})", code))
-        for task in problems.tasks() if not proof.faults else ():
+        # Names that are overwritten and modules that are patched are the same for every secret.
+        for task in problems.tasks() if not (proof.faults or place) else ():
             codes = [(cell, code) for _, cell, _, code in tries if cell.split("-")[0] == task]
             _others(proof, whole, task, codes, [t for t in problems.tasks() if t not in (task, *slow)])
     return proof

@@ -25,11 +25,11 @@ class Line:
     Attributes:
         given: names that the course's own cells defined on both sides; a function among them may be an argument.
         said: what the student's code has printed.
-        call: the last call of a function of the student's by the test, in words; see :func:`kind`.
+        call: the last call of a function of the student's: its name, arguments, and the result if it returned.
     """
 
     def __init__(self, send):
-        self.send, self.said, self.call = send, "", ""
+        self.send, self.said, self.call = send, "", ()
         self.given: dict[str, object] = {}
 
     def cell(self) -> None:
@@ -73,6 +73,15 @@ class Line:
         raise TypeError(
             f"A test cannot pass {type(value).__name__} to a student's function: pass arrays or plain values."
         )
+
+
+def described(call: tuple) -> str:
+    """A :attr:`Line.call` in words; see :func:`kind`."""
+    if not call:
+        return ""
+    name, args, kwargs, *result = call
+    given = [kind(v) for v in args] + [f"{key}={kind(v)}" for key, v in kwargs.items()]
+    return f"{name}({', '.join(given)})" + "".join(f" returned {kind(v)}" for v in result)
 
 
 def kind(value, depth: int = 0) -> str:
@@ -126,12 +135,11 @@ class Handle:
 
     def __call__(self, *args, **kwargs):
         wants = torch.is_grad_enabled()
-        given = [kind(v) for v in args] + [f"{name}={kind(v)}" for name, v in kwargs.items()]
-        self._line.call = f"{self._what}({', '.join(given)})"
+        self._line.call = (self._what, args, kwargs)
         arguments, buffers = self._line.write((args, kwargs))
         reply, out = self._line.ask("call", buffers, handle=self._number, arguments=arguments, grad=wants)
         result = self._line.read(reply["value"], out)
-        self._line.call += f" returned {kind(result)}"
+        self._line.call += (result,)
         if "graph" not in reply:
             return result
         inputs = [t for t in wire.tensors((args, kwargs)) if t.requires_grad]
