@@ -88,17 +88,17 @@ ax = plots.intervals(scores | ruled, "accuracy on level 2, twelve classes", chan
 _ = ax.axhline(len(scores) - 0.5, color=plots.GRAY, lw=0.8)
 
 # %% tags=["hide-input"]
-print(f"{'':27s} updates   s  param.  MMAC  overall        pair within train")
+print(f"{'':25s} updates   s  param.  MMAC  overall       pair within train")
 for name, row in table.items():
     mean, half = evaluation.mean_interval(row["overall"])
     pair, within, train = (np.mean(row[key]) for key in ("pair", "within", "train"))
     cost = f"{row['parameters'][0] / 1e3:6.0f}k {numbers['costs'][name]['macs'] / 1e6:5.1f}"
     spent = f"{row['updates'][0]:7d} {np.mean(row['cpu_seconds']):3.0f}"
     score = f"{mean:.3f} ± {half:.3f} {pair:5.2f} {within:6.2f} {train:5.2f}"
-    print(f"{name:27s} {spent} {cost}  {score}")
+    print(f"{name:25s} {spent} {cost}  {score}")
 for name, row in numbers["rulers level2"].items():
-    score = f"{row['overall']:.3f}         {row['pair']:5.2f} {row['within']:6.2f}"
-    print(f"{name:27s} {0:7d} {'':3s} {'':7s} {'':5s}  {score}")
+    score = f"{row['overall']:.3f}        {row['pair']:5.2f} {row['within']:6.2f}"
+    print(f"{name:25s} {0:7d} {'':3s} {'':7s} {'':5s}  {score}")
 
 # %% [markdown]
 # Read a row aloud. *updates* and *s* (processor seconds, one thread) say what its training was. *overall* is the share of clips put into the right one of twelve classes, with the 95 % interval over seeds. *pair*: the right motion, whichever way it runs. *within*: the right way, when the pair is known; one half is guessing. *train*: accuracy on
@@ -363,12 +363,12 @@ assert 100 not in recorded["seeds"]  # the tuning seed
 # A schedule whose rate falls to zero always looks as if it had arrived. So ask another question: what do *twice the updates*, each time with a whole schedule, bring? Every contestant was also trained for half of the passes, at the same rate and with the first seeds. The rule: it is at a plateau if doubling brought less than 0.02 on validation, on average over these seeds.
 
 # %% tags=["nbval-check-output"]
-half = {name: row["validation"] for name, row in numbers["half"].items()}
-gains = {n: np.subtract(row["validation"][: len(half[n])], half[n]) for n, row in table.items()}
+fewer = {name: row["validation"] for name, row in numbers["half"].items()}
+gains = {n: np.subtract(row["validation"][: len(fewer[n])], fewer[n]) for n, row in table.items()}
 gain = {name: each.mean() for name, each in gains.items()}
 for name, more in gain.items():
     mark = "" if more < 0.02 else "not yet at a plateau"
-    print(f"{name:20s} {np.mean(half[name]):.2f} {more:+.3f} {mark}".rstrip())
+    print(f"{name:20s} {np.mean(fewer[name]):.2f} {more:+.3f} {mark}".rstrip())
 rising = [name for name, more in gain.items() if more >= 0.02]
 print(f"{len(rising)} of {len(gain)} are not yet at a plateau")
 
@@ -785,7 +785,8 @@ for name, cost in numbers["costs"].items():
 # %% tags=["nbval-check-output"]
 costs = numbers["costs"]
 for key in ("macs", "ms_batch"):
-    print(f"{key:9s}", " < ".join(sorted(costs, key=lambda name: costs[name][key])))
+    names_up = sorted(costs, key=lambda name: costs[name][key])
+    print(f"{key:9s}", " < ".join(names_up[:6]), "<\n" + 9 * " ", " < ".join(names_up[6:]))
 assert max(cost["ms_alone"] for cost in costs.values()) < 200
 
 # %% [markdown]
@@ -823,7 +824,7 @@ for name in designs:
 # %% tags=["nbval-check-output"]
 worth = {}
 for name, tried in numbers["ablations"].items():
-    left, whole = (np.array(half[n]) for n in (name, ABLATIONS[name][0]))
+    left, whole = (np.array(fewer[n]) for n in (name, ABLATIONS[name][0]))
     worth[name], around = evaluation.mean_interval(whole - left)
     rate = max(tried, key=tried.get)
     print(
@@ -922,7 +923,9 @@ print(
 pixels = (clips - clips.mean(1, keepdim=True)).flatten(1)  # (N, 8·3·32·32)
 pixel_recall = recall_at_1(pixels, labels)
 recall = {name: np.mean(row["recall"]) for name, row in table.items() if "recall" in row}
-print(f"R@1: pixels {pixel_recall:.2f};", *(f"{name} {r:.2f};" for name, r in recall.items()))
+print(f"R@1: {pixel_recall:.2f} pixels")
+for name, r in recall.items():
+    print(f"     {r:.2f} {name}")
 codes, query = torch.randn(100_000, 64), torch.randn(64, 1)
 hundred_thousand = min(stopwatch(lambda: (codes @ query).topk(10, 0)) for _ in range(5))
 print(f"100,000 codes of 64 numbers: {hundred_thousand:.1f} ms, without any index")
@@ -1048,7 +1051,7 @@ ledger.claim(
 # %%
 print(f"commit {recorded['commit']}, protocol {numbers['protocol']}, {recorded['device']}")
 print(f"{recorded['seconds'] / 60:.0f} processor minutes, seeds {recorded['seeds']}")
-print("sizes:", numbers["sizes"])
+print("sizes:", ", ".join(f"{key} {value}" for key, value in numbers["sizes"].items()))
 
 # %% [markdown]
 # ## What it does not show

@@ -86,9 +86,11 @@ def related(file: str) -> list[str]:
                 close.append(path)
             elif (source == package and name in names) or f"{source}.{name}" == package:
                 far.append(path)
-    chosen = close or [ROOT / name for name in ALSO.get(file, [])] or far
+    also = [ROOT / name for name in ALSO.get(file, [])]
+    own = [path for path in close if path.stem.endswith(stem)]
+    # A module without tests that bear its name may be tested through the package that hands its names on.
+    chosen = close if own else close + (also or far)
     # A module's own tests first: they are quickest to go red.
-    own = [path for path in chosen if path.stem.endswith(stem)]
     return [str(path.relative_to(ROOT)) for path in dict.fromkeys(own + chosen)]
 
 
