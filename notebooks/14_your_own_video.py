@@ -597,10 +597,10 @@ for clips in (1, 2):
 #
 # **Prediction.** Chapter 13 compares the designs on the motion set. If its ranking is about video and not about digits, then here too (1) no model that is blind to order gets direction within a pair beyond the coin, and (2) every design that relates frames does. What would refute it: a mean over frames above 0.6, or a design below 0.6.
 #
-# The rules are those of {chapter}`13`: the mean, all designs and the rulers of {chapter}`03`; the same clips, updates and batch for all; for each design the rate that validation likes best after half of the epochs, in a grid that grows where the best lies on its edge, with a seed that never counts; three seeds; the epoch chosen on the validation worlds; the test worlds and their reversals scored once. It takes a quarter of an hour of processor time, so it ran by `python scripts/record.py 14`, and this page reads its receipt.
+# The rules are those of {chapter}`13`: the mean, all designs and the rulers of {chapter}`03`; the same clips, updates and batch for all; for each design the rate that validation likes best after half of the epochs, in a grid that grows where the best lies on its edge, with a seed that never counts; three seeds; the epoch chosen on the validation worlds; the test worlds and their reversals scored once. It takes some ten minutes of processor time, so it ran by `python scripts/record.py 14`, and this page reads its receipt.
 
 # %% tags=["protocol"]
-RECEIPT, EPOCHS = "worlds_designs", 12
+RECEIPT, EPOCHS = "worlds_designs", 8
 SMALL_E = {"dim": 128, "components": (96, 128)}
 
 
