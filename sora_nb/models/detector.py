@@ -98,11 +98,14 @@ class SoraDetector(nn.Module):
 
     def grids(self, clips: Clips) -> Grids:
         """What the model says of every cell; raises as `cells` does."""
-        x = self.cells(clips)
-        sides = F.softplus(self.box(x))  # from the cell's middle to the left, top, right and bottom
-        at = middles(x.shape[2]).to(x)  # (g, g, 2)
+        return self.read(self.cells(clips))
+
+    def read(self, cells: Float[Tensor, "batch time grid grid dim"]) -> Grids:
+        """What the three heads say of cells."""
+        sides = F.softplus(self.box(cells))  # from the cell's middle to the left, top, right and bottom
+        at = middles(cells.shape[2]).to(cells)  # (g, g, 2)
         boxes = torch.cat([at - sides[..., :2], at + sides[..., 2:]], -1)
-        return Grids(self.middle(x).squeeze(-1), self.head(x), boxes)
+        return Grids(self.middle(cells).squeeze(-1), self.head(cells), boxes)
 
     def detect(self, clips: Clips, limit: int = 6) -> Detections:
         """The ``limit`` highest peaks of each frame; a score is the chance of a middle times that of its class.
