@@ -32,10 +32,10 @@ from sora_nb.models.detector import NEAR, Grids, SoraDetector, bumps, detection_
 from sora_nb.settings import settings
 
 sizes = settings(
-    T0=dict(train=320, test=100, epochs=5, share=2, seeds=3),
+    T0=dict(train=320, test=80, epochs=3, share=1, seeds=3),
     T1=dict(train=2400, test=600, epochs=10, share=10, seeds=5),
 )
-RECEIPT, BATCH = "objects_and_tasks", 16
+RECEIPT, BATCH = "objects_and_tasks", 8
 
 # %% tags=["hide-input"]
 import itertools
@@ -437,7 +437,7 @@ def rates(arm, tried=(8e-3, 1.6e-2, 3.2e-2)):
     losses = {}
     while True:
         for rate in set(tried) - set(losses):
-            losses[rate] = validation_loss(train_detector(arm, rate, 100, 2), arm)
+            losses[rate] = validation_loss(train_detector(arm, rate, 100, 1), arm)
         best = min(losses, key=losses.get)
         if min(losses) < best < max(losses) or len(losses) > 5:
             return losses
