@@ -34,7 +34,9 @@ def hits(found: Float[Tensor, "n 4"], there: Float[Tensor, "m 4"], least: float)
 
 
 def average_precision(scores: Float[Tensor, " n"], right: Bool[Tensor, " n"], objects: int) -> float:
-    """Area under precision over recall as COCO reads it: mean at the recalls 0, .01, …, 1 of the best precision from there on.
+    """Area under precision over recall, as COCO reads it off.
+
+    The mean, at the recalls 0, .01, …, 1, of the best precision from there on. Derived in chapter 17.
 
     Args:
         scores: of all detections of a class, over all frames.
@@ -43,8 +45,6 @@ def average_precision(scores: Float[Tensor, " n"], right: Bool[Tensor, " n"], ob
 
     Raises:
         ValueError: there was nothing to find.
-
-    Derived in chapter 17.
     """
     if objects < 1:
         raise ValueError("average_precision got no objects; leave a class out that never occurs.")
@@ -60,7 +60,7 @@ def average_precision(scores: Float[Tensor, " n"], right: Bool[Tensor, " n"], ob
 def mean_average_precision(
     found: Sequence[Found], there: Sequence[There], least: Sequence[float] = COCO
 ) -> dict[str, float]:
-    """Average precision over classes and least overlaps, as COCO's.
+    """Average precision over classes and least overlaps, as COCO's. Derived in chapter 17.
 
     Args:
         found: boxes, scores and classes of each frame.
@@ -72,8 +72,6 @@ def mean_average_precision(
 
     Raises:
         ValueError: the two are not of the same frames, or there is nothing to find.
-
-    Derived in chapter 17.
     """
     if len(found) != len(there):
         raise ValueError(
@@ -106,7 +104,7 @@ def tracking_scores(true: Sequence[Tracks], found: Sequence[Tracks], least: floa
 
     Frame by frame, an object keeps the track of the frame before while they overlap by ``least``, and the rest is assigned;
     what is left is missed or false, and an object whose track is another than its last one is a switch. IDF1 assigns each object one track
-    for the whole clip and asks how many boxes then agree.
+    for the whole clip and asks how many boxes then agree. Derived in chapter 17.
 
     Args:
         true: the objects of each clip, NaN where not seen.
@@ -118,8 +116,6 @@ def tracking_scores(true: Sequence[Tracks], found: Sequence[Tracks], least: floa
 
     Raises:
         ValueError: not the same clips, not the same frames, or nothing to find.
-
-    Derived in chapter 17.
     """
     if len(true) != len(found) or any(a.shape[1] != b.shape[1] for a, b in zip(true, found, strict=True)):
         raise ValueError(

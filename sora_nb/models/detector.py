@@ -56,6 +56,8 @@ class _Step(nn.Module):
 class SoraDetector(nn.Module):
     """Frames -> grids -> convolutions over space and time -> a middle, classes and a box for each cell.
 
+    Derived in chapter 17.
+
     Args:
         classes: number of classes an object can have.
         dim: width of a cell, and of the representation.
@@ -63,8 +65,6 @@ class SoraDetector(nn.Module):
         kernel: frames that each of them sees, odd; 1 looks at each frame by itself.
         frames: another network (B, T, C, H, W) -> (B, T, D, g, g) with an attribute ``width`` D, in place of `FrameGrid`.
         center: first take away each clip's mean over time; what stands still is then gone.
-
-    Derived in chapter 17.
     """
 
     def __init__(
