@@ -32,10 +32,10 @@ class Scenes:
 
 
 def scenes(count: int, split: str, *, objects: int = 3, frames: int = 8, size: int = 32) -> Scenes:
-    """Draw scenes of one to ``objects`` digits; scene i of a split is always the same. Derived in chapter 17.
+    """Draw scenes of one to ``objects`` digits; scene i of a split is always the same.
 
     A digit does not leave the frame on one side to come in on the other. Directions come in pairs of reversed draws, as in
-    the motion set, so that no frame by itself tells them apart.
+    the motion set, so that no frame by itself tells them apart. Derived in chapter 17.
     """
     drawn = [_scene(split, i, objects, frames, size) for i in range(count)]
     clips, *rest = map(np.stack, zip(*drawn, strict=True))

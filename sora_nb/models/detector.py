@@ -152,10 +152,10 @@ def bumps(
 def detection_loss(
     said: Grids, boxes: Float[Tensor, "batch object time 4"], labels: Int64[Tensor, "batch object"]
 ) -> dict[str, Float[Tensor, ""]]:
-    """The four losses of a detector: middle, class, L1 and GIoU. Derived in chapter 17.
+    """The four losses of a detector: middle, class, L1 and GIoU.
 
     The middle's is the focal loss of CenterNet (Zhou et al. 2019): a cell near a middle is half forgiven. Class and box are
-    learned by the cells near a middle, each from the object whose middle is nearest.
+    learned by the cells near a middle, each from the object whose middle is nearest. Derived in chapter 17.
 
     Args:
         said: of `SoraDetector.grids`.
