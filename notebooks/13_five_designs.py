@@ -353,7 +353,7 @@ for name, tried in numbers["tuning"].items():
     rate = f"{rates[name]:g}"
     shown = "  ".join(f"{float(r):g}: {score:.2f}" for r, score in tried.items())
     edge = rate in (min(tried, key=float), max(tried, key=float))
-    print(f"{name:20s} {shown}  -> {rate}", "AT THE EDGE" if edge else "")
+    print(f"{name:20s}{shown} -> {rate}", "AT THE EDGE" * edge)
     assert tried[rate] == max(tried.values()) and len(tried) >= 3
 assert 100 not in recorded["seeds"]  # the tuning seed
 
@@ -374,7 +374,7 @@ print(f"{len(rising)} of {len(gain)} are not yet at a plateau")
 
 # %% tags=["nbval-check-output"]
 for a, b in (("B", "A"), ("D", "C")):
-    print(f"{a} minus {b} on validation:", end=" ")
+    print(f"{a} minus {b}, validation:", end=" ")
     for told, found in (
         ("half of the updates", fewer),
         ("all", {n: table[n]["validation"] for n in (a, b)}),

@@ -85,7 +85,7 @@ codes = {d: vectors(made, test.clips) for d, made in designs.items()}
 small = thumbnails(test.float()[:, 1::2])  # (600, 8, 768): 8 frames of 16 × 16
 codes["pixels"] = F.normalize((small - small.mean(1, keepdim=True)).flatten(1), dim=1)
 codes["mean picture"] = F.normalize(small.mean(1) - small.mean((0, 1)), dim=1)
-print({name: tuple(z.shape) for name, z in codes.items()})
+print(", ".join(f"{name} {z.shape[1]}" for name, z in codes.items()), "numbers a clip")
 
 # %% mystnb={"figure": {"name": "fig-15-first", "caption": "The query (top), its nearest three test clips by pixels with the mean over time taken away, and its nearest three by D. D's neighbours differ in digit, colour and scene, and move alike."}, "image": {"alt": "Seven rows of small pictures of digits on photographs, each labelled with its motion"}}
 asked = 24
@@ -255,7 +255,8 @@ outcome = {
     "E not ahead of pixels": mean_ap["E"] <= mean_ap["pixels"],
     "mean picture: a coin": 0.4 < found["mean picture"][1] < 0.6,
 }
-print({name: "holds" if ok else "REFUTED" for name, ok in outcome.items()})
+for name, ok in outcome.items():
+    print(f"{name}:", "holds" if ok else "REFUTED")
 
 # %% [markdown]
 # Look at pixels in the last column: where their nearest clip is of the right pair, the direction is mostly right too. They see movement; what misleads them is everything else in the picture, and that is what training took away.
@@ -621,7 +622,9 @@ found_most = {
 }
 print("a million in a millisecond at 0.95:", reached or "none")
 for name, runs in found_most.items():
-    print(f"{name:20s}", {f"{n} lists": round(recall, 2) for n, recall, _ in runs})
+    print(
+        f"{name:20s}", "  ".join(f"{n}: {recall:.2f}" for n, recall, _ in runs), "(lists: recall)"
+    )
 curves = [[recall for _, recall, _ in runs] for runs in found_most.values()]
 holds = bool(reached) and all(a > b for a, b in zip(*curves, strict=True))
 print("prediction", "holds" if holds else "REFUTED")
@@ -859,7 +862,8 @@ true = {name: truth(split) for name, split in splits.items()}
 groups = {"motion": slice(0, 12), "digit": slice(12, 22), "scene": slice(22, 31), "company": slice(31, 32)}  # fmt: skip
 chance = true["test"].float().mean(0)
 example = [t for t, yes in zip(tags, true["test"][0]) if yes]
-print(len(tags), "tags; the first test clip has", example, "| caption:", test.captions[0])
+print(len(tags), "tags; the first test clip has", ", ".join(example))
+print("caption:", test.captions[0])
 
 
 # %%
@@ -928,7 +932,8 @@ outcome = {
     "mean picture names scenes": group["mean picture"]["scene"] > 0.5,
     "both side by side": min(group["D and mean picture"][g] for g in ("motion", "scene")) > 0.5,
 }
-print({name: "holds" if ok else "REFUTED" for name, ok in outcome.items()})
+for name, ok in outcome.items():
+    print(f"{name}:", "holds" if ok else "REFUTED")
 
 # %% [markdown]
 # A representation that was trained to ignore something cannot give it a name afterwards. That is no fault of tagging: D subtracts each clip's mean over time and was asked for motion alone. But the mean picture does not know the scenes either: training and test clips show *different* parts of each photograph, and sixteen pixels of grass say little about another sixteen. Only the coffee is recognised, by its colour. The digits nobody finds, for none of these was made to read.

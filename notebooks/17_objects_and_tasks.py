@@ -472,7 +472,7 @@ for row, i in zip(axes, several, strict=False):
 # %%
 runs = {arm: numbers[arm] for arm in ARMS}
 for arm, losses in numbers["rates"].items():
-    print(arm, "validation loss by rate", {r: round(v, 2) for r, v in losses.items()})
+    print(f"{arm:16s} loss by rate:", "  ".join(f"{r}: {v:.2f}" for r, v in losses.items()))
 print("updates each:", numbers["updates"]["detector"])
 mean_box = data["train"].boxes.flatten(0, 2).nanmean(0)[None]
 constant = [(mean_box, torch.ones(1), torch.zeros(1).long()) for _ in there]
@@ -887,7 +887,7 @@ def paired(ours, theirs):
 sharing = paired("added", "one model a task")
 weighting = paired("weighted", "added")
 for name, row in (("added minus alone", sharing), ("weighted minus added", weighting)):
-    print(name, {t: f"{m:+.2f} ± {h:.2f}" for t, (m, h) in row.items()})
+    print(f"{name}:", ", ".join(f"{t} {m:+.2f} ± {h:.2f}" for t, (m, h) in row.items()))
 print("sharing loses at most .05:", "holds" if min(m for m, _ in sharing.values()) >= -0.05 else "REFUTED")  # fmt: skip
 print("weighting helps speed:", "holds" if weighting["speed"][0] - weighting["speed"][1] > 0.05 else "not shown")  # fmt: skip
 

@@ -127,17 +127,14 @@ def shortcomings(notebook) -> list[str]:
     ]
 
 
-PAGE = 88  # characters of a printed line; the page breaks a longer one, and columns no longer stand below each other
-
-
-def too_wide(notebook) -> list[str]:
+def too_wide(notebook, page: int = 88) -> list[str]:
     """Printed lines that the page would break. Errors that a cell raises are left out: their text is not the chapter's."""
     found = []
     for number, cell in enumerate(notebook.cells, 1):
         for output in cell.get("outputs", []):
             drawn = {"image/png", "image/svg+xml", "text/html"} & set(output.get("data", {}))
             text = "" if drawn else output.get("text", output.get("data", {}).get("text/plain", ""))
-            found += [f"cell {number}: {line!r}" for line in text.splitlines() if len(line) > PAGE]
+            found += [f"cell {number}: {line!r}" for line in text.splitlines() if len(line) > page]
     return found
 
 
