@@ -294,6 +294,9 @@ def test_loss_by_hand_and_perfect_answers_cost_nothing():
     losses = detection_loss(said, boxes, torch.tensor([[0, 0]]))
     assert float(losses["middle"]) == pytest.approx(0.25 * np.log(2), rel=1e-4)
     assert float(losses["class"]) == pytest.approx(30, rel=1e-4)
+    said.middle[0, 0, 3, 3] = 0  # a neighbour that answers yes is partly forgiven
+    more = detection_loss(said, boxes, torch.tensor([[0, 0]]))["middle"] - losses["middle"]
+    assert float(more) == pytest.approx((1 - float(bump[0, 0, 0, 3, 3])) ** 4 * 0.25 * np.log(2), rel=1e-3)
     assert float(losses["L1"]) == pytest.approx(0.1, rel=1e-4)
     assert float(losses["GIoU"]) == pytest.approx(0.4, rel=1e-4)  # a narrower box inside: 1 - .15/.25
 
@@ -302,7 +305,7 @@ def test_peaks_become_boxes_surest_first():
     model = SoraDetector(2).eval()
     said = model.grids(torch.rand(1, 1, 3, 32, 32))
     middle = torch.full_like(said.middle, -9.0)
-    middle[0, 0, 1, 1], middle[0, 0, 1, 2], middle[0, 0, 6, 5] = 1.0, 0.5, 2.0  # the second is no peak
+    middle[0, 0, 1, 1], middle[0, 0, 6, 4], middle[0, 0, 6, 5] = 1.0, 1.5, 2.0  # the second is no peak
     said = said._replace(middle=middle, classes=torch.zeros_like(said.classes))
     said.classes[..., 1] = 20
     model.grids = lambda clips: said
