@@ -1140,7 +1140,7 @@ print("(3) rotary ahead of both:", "holds" if ahead else "REFUTED")
 
 # %%
 lowest = {k: float(np.subtract(*evaluation.mean_interval(within[k]))) for k in KINDS[1:]}
-print("(2) lowest of each interval over seeds:", {k: round(v, 2) for k, v in lowest.items()})
+print("(2) lowest of each interval:", ", ".join(f"{k} {v:.2f}" for k, v in lowest.items()))
 blind = abs(within["none"][0] - 0.5) < 1e-3 and pooled[False] < 1e-6
 ledger.claim(
     "A4",
@@ -1339,7 +1339,7 @@ def moved(model, offset=16.0):
 shifted = {kind: moved(runs[kind][0]) for kind in KINDS[1:]}
 with mock.patch.object(lib, "apply_rotary", mixed):
     shifted["mixed"] = moved(wrong)
-print("first frame at 16:", {kind: round(score, 3) for kind, score in shifted.items()})
+print("first frame at 16:", ", ".join(f"{kind} {score:.3f}" for kind, score in shifted.items()))
 assert (
     abs(shifted["rotary"] - within["rotary"][0]) < 0.005 and shifted["mixed"] < wrong_score - 0.02
 )

@@ -351,7 +351,7 @@ def embeddings(model, clips):
 # %% tags=["nbval-check-output"]
 for name, tried in numbers["tuning"].items():
     rate = f"{rates[name]:g}"
-    shown = "  ".join(f"{float(r):g}: {score:.2f}" for r, score in tried.items())
+    shown = " ".join(f"{float(r):g}: {score:.2f}" for r, score in tried.items())
     edge = rate in (min(tried, key=float), max(tried, key=float))
     print(f"{name:20s}{shown} -> {rate}", "AT THE EDGE" * edge)
     assert tried[rate] == max(tried.values()) and len(tried) >= 3
