@@ -39,7 +39,7 @@ from sora_nb.settings import settings
 plots.use_style()
 warnings.filterwarnings("ignore", message="The clip has")  # shorter than the reach, on purpose
 sizes = settings(
-    T0=dict(train=64, val=16, test=32, epochs=7, seeds=3, watch=3),
+    T0=dict(train=48, val=12, test=20, epochs=6, seeds=3, watch=3),
     T1=dict(train=600, val=60, test=100, epochs=30, seeds=5, watch=12),
 )
 videos = {name: long.load(name, getattr(sizes, name)) for name in ("train", "val", "test")}
@@ -107,7 +107,7 @@ print("one phase at a time:", bool((np.count_nonzero(moved, axis=1) <= 1).all())
 # %% [markdown]
 # ## Features of a frame
 #
-# What moves, by formula and without training: with $g_t$ the grey picture, the products $g_x g_t$ and $g_y g_t$ of its slope in space and its change in time say which way something moves (the numerators of optical flow {cite}`lucas1981registration`), $g_t^2$ says how much. Averaged over sixteen cells, they are 48 numbers. Playing backwards turns the sign of the first two.
+# What moves, by formula and without training: with $g_t$ the grey picture, the products $g_x g_t$ and $g_y g_t$ of its slope in space and its change in time say which way something moves (the numerators of optical flow), $g_t^2$ says how much. Averaged over sixteen cells, they are 48 numbers. Playing backwards turns the sign of the first two.
 
 
 # %%
@@ -361,10 +361,10 @@ torch.testing.assert_close(mine(x["val"][:2]), packaged(x["val"][:2]))
 # %%
 def seen(model, time, at):
     """First and last frame on which the scores of frame `at` depend."""
-    for parameter in model.parameters():
-        nn.init.constant_(parameter, 0.02)
-    for head in model.heads:  # equal logits would have no gradient through the softmax
-        nn.init.uniform_(head.weight)
+    for (
+        parameter
+    ) in model.parameters():  # all different: equal weights see only that probabilities add up to 1
+        nn.init.uniform_(parameter, 0.001, 0.02)
     inputs = torch.rand(1, time, 48, dtype=torch.float64, requires_grad=True)
     gradient = torch.autograd.grad(model.double()(inputs)[0, at, 0], inputs)[0]
     where = gradient[0].abs().sum(1).nonzero()[:, 0]
