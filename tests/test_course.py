@@ -1,5 +1,7 @@
 """The problem sets: each grades rightly, and the proof of it can fail."""
 
+import signal
+
 import pytest
 
 from scripts.course import grading, prove, proxies, sources
@@ -59,6 +61,60 @@ def test_a_wrong_solution_that_passes_and_a_right_one_that_fails_are_reported(mo
     assert any("1 wrong solutions, 6 are wanted" in fault for fault in faults)
 
 
+def test_a_lost_point_says_where_and_what_was_called():
+    """A check that students have, or a further one; the call in kinds and shapes, with no number of an array in it."""
+    test = (
+        "import torch\nassert add(torch.zeros(2)).shape == (2,), 'shape'\n### BEGIN HIDDEN TESTS\n"
+        "assert add(torch.full((3, 1), 7.5))[0] == 8.5, 'value'\n### END HIDDEN TESTS"
+    )
+    result = run(small(test), "def add(x):\n    return x.double() + 2")
+    assert (result.message, result.where) == ("value", grading.FURTHER)
+    assert result.call == "add(float32 (3, 1)) returned float64 (3, 1)"
+    result = run(small(test), "def add(x):\n    return [1, 'a' * 99, (x, None), 3.0]")
+    assert result.where == grading.ABOVE
+    assert result.call == "add(float32 (2,)) returned [1, 'aaaaaaaaaaaaaaaaa...', (float32 (2,), None), ...]"
+    result = run(small(test), "def add(x):\n    return 1 / 0 if x[0].any() else x")
+    assert (result.where, result.call) == (grading.FURTHER, "add(float32 (3, 1))")
+
+
+@pytest.fixture
+def patience():
+    """Ends what nothing else ends, so that a broken limit is a red test."""
+
+    def stop(*_):
+        raise KeyboardInterrupt("nothing has stopped it")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 5, 0.5)
+    yield
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    signal.signal(signal.SIGVTALRM, before)
+
+
+@pytest.mark.parametrize(
+    "endless",
+    (
+        "while True:\n        pass",
+        "while True:\n        try:\n            while True:\n                pass\n        except Exception:\n            pass",
+    ),
+    ids=("a loop", "a loop that catches exceptions"),
+)
+def test_a_solution_that_does_not_end_is_stopped(monkeypatch, patience, endless):
+    """A wrong one loses its points, as in the grader; a right one is reported; what comes after is tried all the same."""
+    table = {
+        "wrong": [
+            {"cell": "add", "say": "for ever", "old": "return x + 1", "new": endless},
+            {"cell": "add", "say": "adds two", "old": "x + 1", "new": "x + 2"},
+        ],
+        "right": [{"cell": "add", "say": "slowly", "old": "return x + 1", "new": endless}],
+    }
+    monkeypatch.setattr(sources, "table", lambda name: table)
+    monkeypatch.setattr(sources, "load", lambda name, secret: small("assert add(0) == 1"))
+    proof = prove.prove("00_small", secrets=("one",), seconds=0.2)
+    assert proof.wrong == [2, 2] and proof.right == [1, 1]
+    assert any("'add', slowly" in fault and "it did not end within 0.2 s" in fault for fault in proof.faults)
+
+
 def test_tasks_that_lean_on_one_another_are_reported():
     more = (
         '# %% nbgrader={"grade": true, "grade_id": "other-test", "locked": true, "schema_version": 3, '
@@ -66,6 +122,54 @@ def test_tasks_that_lean_on_one_another_are_reported():
     )
     faults = prove.structure(small("assert add(0) == 1", more=more), {"wrong": [], "right": []})
     assert "'other-test' uses ['add'], which belong to the task 'add'" in faults
+
+
+def test_a_slip_that_two_checks_charge_is_reported():
+    more = (
+        '# %% nbgrader={"grade": true, "grade_id": "add-again-test", "locked": true, "schema_version": 3, '
+        '"solution": false, "task": false, "points": 10}\nassert add(1) == 2\n'
+    )
+    problems, said = (
+        small("assert add(0) == 1", more=more),
+        "a slip in 'add' is charged twice, by ['add-test', 'add-again-test']",
+    )
+    assert said in prove.structure(problems, {"wrong": [], "right": []})
+    assert said not in prove.structure(problems, {"wrong": [], "right": [], "shared": ["add"]})
+
+
+def test_the_final_projects_table_is_judged_by_the_clips_that_there_are():
+    """A ruler or a design that is missing costs the points of the log, and not those of the table too."""
+    problems = sources.load("07_final_project", "one")
+    cells = {cell.id: cell for cell in problems.cells}
+    head, _, tail = cells["results-table"].source.partition("TABLE = ")
+    for old, new, names, pairs in (
+        (
+            'runs["side by side"] = answers_of("side by side", 0, train, clips)',
+            "pass",
+            ("pairs", "single"),
+            [("pairs", "single")],
+        ),
+        (
+            'for d in ("pairs", "single") for s',
+            'for d in ("pairs",) for s',
+            ("pairs", "side by side"),
+            [("pairs", "side by side")],
+        ),
+        ("for s in range(5)", "for s in range(2)", ("pairs", "single", "side by side"), None),
+    ):
+        log = cells["results-log"].source
+        assert log.count(old) == 1
+        table = head.replace("range(5)", "range(2)") if pairs is None else head
+        table += f"TABLE = {{name: interval(scores_of(name)) for name in {names}}}\n"
+        loop = tail[tail.index("AHEAD = []") :]
+        before, _, after = loop.partition("for a, b in ")
+        listed, _, after = after.partition(":\n")
+        table += f"{before}for a, b in {pairs or listed}:\n{after}"
+        results = prove.base(problems).attempt(
+            {"results-log": log.replace(old, new), "results-table": table}, ["results"]
+        )
+        assert results["results-log-test"].points == 0
+        assert results["results-table-test"].points == 10, results["results-table-test"]
 
 
 def test_the_secret_decides_the_numbers_and_nothing_else_does():

@@ -225,10 +225,27 @@ def test_a_class_is_graded(course, graded):
     ]
 
 
+def test_canvas_and_moodle_find_students_sets_and_points():
+    """By the rules of the two importers, whose sources :mod:`record` names."""
+    marks = [("ann", "01_a", 45.5, 80), ("ann", "02_b", 80, 84), ("bob", "02_b", 0, 84)]
+    found = [{"student": s, "set": n, "points": p, "of": o} for s, n, p, o in marks]
+    head, (possible, *lines) = record.canvas(found)
+    assert "Student" in head[0] and "ID" in head[1] and "Section" in head[4] and head[5:] == ["01_a", "02_b"]
+    assert re.search(r"SIS\s+User\s+ID", head[2]) and re.search(r"SIS\s+Login\s+ID", head[3])
+    assert "Points Possible" in possible[0] and possible[5:] == ["80", "84"]
+    # No number in "ID" and nothing in "SIS User ID", so that the login decides; a set not handed in stays empty.
+    assert lines == [["ann", "", "", "ann", "", "45.5", "80"], ["bob", "", "", "bob", "", "", "0"]]
+    head, lines = record.moodle(found)
+    assert head == ["username", "01_a", "02_b"] and lines == [["ann", "45.5", "80"], ["bob", "-", "0"]]
+
+
 def test_feedback_says_why_and_shows_no_hidden_test(course, graded):
     page = (course / "feedback" / "bob" / NAME / f"{NAME}.html").read_text()
     assert "HIDDEN" not in page and "10 *" not in page and "<script>document.title" not in page
-    assert re.search(r"(one|ten times as many are ten times as much)\s*</pre>", page)
+    assert re.search(r"one\s*\(in the check above\)\s*The last call: clock\(1\) returned 1\s*</pre>", page)
+    assert "Your work" in page and re.search(
+        r'class="lost">\s*<a href="#clock-test">clock</a>: 0 of 30', page
+    )
     assert "not a Jupyter notebook" in (course / "feedback" / "eve" / NAME / f"{NAME}.html").read_text()
 
 

@@ -16,13 +16,19 @@ from nbgrader import preprocessors as theirs
 from nbgrader.apps import NbGraderAPI
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import ClearHiddenTests, GetGrades
+from nbgrader.server_extensions import formgrader
 from traitlets.config import Config
 
 from sora_nb import files
 
-from . import sources
+from . import sources, submission
 from .preprocessors import Recorded, Release
 
+# nbgrader's page of feedback, and ours, which changes it.
+TEMPLATES = (
+    Path(formgrader.__file__).parent / "templates",
+    Path(__file__).resolve().parent / "templates",
+)
 COURSE = sources.SOURCES / "course"
 CONFIG = '''"""For nbgrader's own programs, which are started in this folder: formgrader, db, export."""
 
@@ -71,6 +77,9 @@ def api(root: Path) -> NbGraderAPI:
     if beside not in os.environ["PATH"].split(os.pathsep):  # nbgrader starts alembic by its name
         os.environ["PATH"] = beside + os.pathsep + os.environ["PATH"]
     settings = config(root)
+    # Here and not in config(), from which nbgrader's own pages for marking are made too.
+    settings.HTMLExporter.template_name, settings.HTMLExporter.template_file = "feedback", "course.html.j2"
+    settings.HTMLExporter.extra_template_basedirs = [str(folder) for folder in TEMPLATES]
     nbgrader = NbGraderAPI(CourseDirectory(config=settings), config=settings)
     nbgrader.log_level = logging.ERROR
     return nbgrader
@@ -94,19 +103,12 @@ def build(root: Path, secret: str, names: list[str]) -> None:
             raise CourseError(
                 f"{root} holds '{name}' of another secret: give that secret, or another folder (COURSE=...)."
             )
-        write(problems.notebook, source)
+        submission.write(problems.notebook, source)
         done = nbgrader.generate_assignment(name)
         if not done["success"]:
             raise CourseError(f"nbgrader cannot make '{name}':\n{(done.get('log') or '')[-3000:]}")
         key(problems, root / "keys" / f"{name}.html")
         print(f"{name}: release/{name}/{name}.ipynb, keys/{name}.html, source/{name}/{name}.ipynb")
-
-
-def write(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Write a notebook whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.atomic(path) as part:
-        nbformat.write(notebook, part)
 
 
 def key(problems: sources.ProblemSet, path: Path) -> None:

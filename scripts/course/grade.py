@@ -17,12 +17,13 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 from sora_nb import files
 
-from . import grading, proxies, sandbox, sources, submission
+from . import grading, sandbox, sources, submission
 
 KIT = Path(__file__).resolve().parent
 # What a grade depends on besides submission and set.
@@ -64,10 +65,6 @@ class Work:
         """Tells whether it has to be graded again."""
         big = self.path.stat().st_size > submission.LARGEST
         return files.digest(MACHINERY, self.source.read_bytes(), b"" if big else self.path.read_bytes())
-
-
-class TestTooLong(Exception):
-    """A test itself does not end: something that the student's code returned keeps it busy."""
 
 
 def found(folder: Path, root: Path, names: list[str]) -> tuple[list[Work], list[str]]:
@@ -122,7 +119,10 @@ def run(work: Work, limits: sandbox.Limits) -> dict:
     tidy, more = submission.tidied(handed_in, release)
     code, extras = submission.code(tidy)
     with sandbox.Boxed(limits) as line:
-        results = grading.grade(problems.cells, problems.names(), code, Timed(line, limits), extras)
+        # What a student's code returns may keep a test busy for ever.
+        limit = partial(grading.stopped_after, limits.notebook_seconds, signal.ITIMER_REAL, signal.SIGALRM)
+        session = grading.Session(line, limit=limit)
+        results = grading.grade(problems.cells, problems.names(), code, session, extras)
     report = {
         "student": work.student,
         "set": work.name,
@@ -131,6 +131,7 @@ def run(work: Work, limits: sandbox.Limits) -> dict:
         "points": sum(result.points for result in results.values()),
         "cells": {name: dataclasses.asdict(result) for name, result in results.items()},
         "seconds": round(time.monotonic() - began, 1),
+        "processor seconds": round(line.spent, 1),
         "processes": line.restarts,
     }
     _write(tidy, work)
@@ -140,33 +141,10 @@ def run(work: Work, limits: sandbox.Limits) -> dict:
     return report
 
 
-class Timed(grading.Session):
-    """A session whose tests end in time, whatever they were handed."""
-
-    def __init__(self, line: proxies.Line, limits: sandbox.Limits):
-        super().__init__(line)
-        self.seconds = int(limits.notebook_seconds)
-
-    def test(self, cell, names):
-        """See :class:`grading.Session`."""
-
-        def stop(*_):
-            raise TestTooLong("it took too long to look at what your code returned")
-
-        signal.signal(signal.SIGALRM, stop)
-        signal.alarm(self.seconds)
-        try:
-            return super().test(cell, names)
-        finally:
-            signal.alarm(0)
-
-
 def _write(tidy, work: Work) -> None:
-    from .build import write
-
     if work.tidy.parent.exists():
         shutil.rmtree(work.tidy.parent)
-    write(tidy, work.tidy)
+    submission.write(tidy, work.tidy)
 
 
 def _limited(memory: int) -> None:

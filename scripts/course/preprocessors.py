@@ -42,6 +42,12 @@ class Recorded(NbGraderPreprocessor):
         return nb, resources
 
 
+def reasons(result: dict) -> list[str]:
+    """Where to look: which part of the test, and what was called with what."""
+    said = [f"({result['where']})"] if result["where"] else []
+    return said + ([f"The last call: {result['call']}"] if result["call"] else [])
+
+
 def outputs(result: dict, test: bool) -> list:
     """A cell's outputs as Jupyter writes them; nbgrader takes an error in a test for no points."""
     found = []
@@ -49,7 +55,7 @@ def outputs(result: dict, test: bool) -> list:
         found.append(nbformat.v4.new_output("stream", name="stdout", text=result["said"]))
     if result["message"] or (test and not result["points"]):
         message = result["message"] or "a check failed"
-        lines = [line for line in (result["trace"].rstrip(), message) if line]
+        lines = [line for line in (result["trace"].rstrip(), message, *reasons(result)) if line]
         error = "CheckFailed" if test else "Error"
         found.append(nbformat.v4.new_output("error", ename=error, evalue=message, traceback=lines))
     return found

@@ -5,13 +5,18 @@ python -m scripts.course.prove 01 clock      one of its tasks
 """
 
 import ast
+import signal
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
-from . import grading, proxies, sources
+from . import grading, proxies, sandbox, sources
 
 SECRETS = ("one", "two", "three")
+SECONDS = (
+    sandbox.Limits().cell_seconds
+)  # of work for a cell, or a test; one that needs more is stopped here as in the grader
 
 
 @dataclass
@@ -48,7 +53,7 @@ class Base:
         """
         line = proxies.Local(dict(self.session.line.student.namespace))
         line.given = dict(self.session.line.given)
-        session, results = grading.Session(line, dict(self.session.namespace)), {}
+        session, results = grading.Session(line, dict(self.session.namespace), self.session.limit), {}
         for cell, text in before:
             session.run(text, cell.id)
         for cell in self.problems.cells:
@@ -59,9 +64,15 @@ class Base:
         return results
 
 
-def base(problems: sources.ProblemSet) -> Base:
+def local(seconds: float) -> grading.Session:
+    """A session in this very process; what takes longer than this many seconds of work is stopped."""
+    limit = partial(grading.stopped_after, seconds, signal.ITIMER_PROF, signal.SIGPROF)
+    return grading.Session(proxies.Local(), limit=limit)
+
+
+def base(problems: sources.ProblemSet, seconds: float = SECONDS) -> Base:
     """Run the given cells once."""
-    session = grading.Session(proxies.Local())
+    session = local(seconds)
     for cell in problems.cells:
         if cell.role == "given":
             session.given(cell)
@@ -89,18 +100,17 @@ def attempts(problems: sources.ProblemSet, table: dict) -> list[tuple[bool, str,
     return found
 
 
-def prove(name: str, secrets=SECRETS, only: str = "") -> Proof:
-    """Try everything; see the module."""
+def prove(name: str, secrets=SECRETS, only: str = "", seconds: float = SECONDS) -> Proof:
+    """Try everything; see the module. A solution that does not end is stopped, and loses its points as in the grader."""
     proof, table = Proof(), sources.table(name)
     for place, secret in enumerate(secrets):
         problems = sources.load(name, secret)
         proof.faults += [] if place else structure(problems, table)
         start = time.process_time()
         code = {cell.id: cell.source for cell in problems.cells}
-        session = grading.Session(proxies.Local())
-        reference = grading.grade(problems.cells, problems.names(), code, session)
+        reference = grading.grade(problems.cells, problems.names(), code, local(seconds))
         proof.seconds = max(proof.seconds, time.process_time() - start)
-        whole = base(problems)
+        whole = base(problems, seconds)
         released = {c.id: c.released for c in problems.cells if c.role == "solution"}
         untouched = whole.attempt(released, problems.tasks())
         for cell in problems.cells:
@@ -112,7 +122,8 @@ def prove(name: str, secrets=SECRETS, only: str = "") -> Proof:
             task = cell.split("-")[0]
             if only in ("", task) and (task not in slow or number % len(secrets) == place):
                 _try(proof, whole, (right, cell, f"{say} ({secret})", code))
-        for task in problems.tasks() if not proof.faults else ():
+        # Names that are overwritten and modules that are patched are the same for every secret.
+        for task in problems.tasks() if not (proof.faults or place) else ():
             codes = [(cell, code) for _, cell, _, code in tries if cell.split("-")[0] == task]
             _others(proof, whole, task, codes, [t for t in problems.tasks() if t not in (task, *slow)])
     return proof
@@ -127,10 +138,14 @@ def structure(problems: sources.ProblemSet, table: dict) -> list[str]:
         count["wrong"] += sum(len(c.bugs) for c in solutions)
         faults += [f"{task}: {count['wrong']} wrong solutions, 6 are wanted"] if count["wrong"] < 6 else []
         faults += [f"{task}: {count['right']} right solutions, 2 are wanted"] if count["right"] < 2 else []
+        for cell in solutions:
+            tests = [t.id for t in cells if t.role == "test" and _used(t) & set(sources.defined(cell.source))]
+            shared = len(tests) > 1 and cell.id not in table.get("shared", [])
+            faults += [f"a slip in '{cell.id}' is charged twice, by {tests}"] if shared else []
         own = set(problems.names().get(task, []))
         for other in cells:
             if other.role in ("given", "solution", "test") and other.task != task:
-                used = {n.id for n in ast.walk(ast.parse(other.source)) if isinstance(n, ast.Name)} & own
+                used = _used(other) & own
                 faults += (
                     [f"'{other.id}' uses {sorted(used)}, which belong to the task '{task}'"] if used else []
                 )
@@ -138,6 +153,10 @@ def structure(problems: sources.ProblemSet, table: dict) -> list[str]:
     faults += [] if 50 <= total <= 100 else [f"{total} points, 50 to 100 are wanted"]
     ids = [cell.id for cell in cells if cell.id]
     return faults + [f"the grade id '{i}' is there twice" for i in sorted(set(ids)) if ids.count(i) > 1]
+
+
+def _used(cell: sources.Cell) -> set[str]:
+    return {node.id for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)}
 
 
 def _extremes(proof: Proof, secret: str, cell, reference, untouched) -> None:

@@ -6,6 +6,7 @@ gradient get one, through a node of autograd whose backward pass runs over there
 
 import builtins
 
+import numpy as np
 import torch
 
 from . import student as over_there
@@ -24,10 +25,11 @@ class Line:
     Attributes:
         given: names that the course's own cells defined on both sides; a function among them may be an argument.
         said: what the student's code has printed.
+        call: the last call of a function of the student's: its name, arguments, and the result if it returned.
     """
 
     def __init__(self, send):
-        self.send, self.said = send, ""
+        self.send, self.said, self.call = send, "", ()
         self.given: dict[str, object] = {}
 
     def cell(self) -> None:
@@ -47,7 +49,10 @@ class Line:
     def fetch(self, name: str):
         """A name's value: plain values as they are, others as a :class:`Handle`, an undefined one as :class:`Missing`."""
         reply, out = self.ask("fetch", name=name)
-        return Missing(name) if "missing" in reply else self.read(reply["value"], out)
+        value = Missing(name) if "missing" in reply else self.read(reply["value"], out)
+        if isinstance(value, Handle):
+            value._what = name
+        return value
 
     def read(self, value, buffers):
         """Decode a value of a reply."""
@@ -68,6 +73,33 @@ class Line:
         raise TypeError(
             f"A test cannot pass {type(value).__name__} to a student's function: pass arrays or plain values."
         )
+
+
+def described(call: tuple) -> str:
+    """A :attr:`Line.call` in words; see :func:`kind`."""
+    if not call:
+        return ""
+    name, args, kwargs, *result = call
+    given = [kind(v) for v in args] + [f"{key}={kind(v)}" for key, v in kwargs.items()]
+    return f"{name}({', '.join(given)})" + "".join(f" returned {kind(v)}" for v in result)
+
+
+def kind(value, depth: int = 0) -> str:
+    """A value in a few words: arrays by type and shape, numbers as they are, nests by their first members."""
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    if value is None or isinstance(value, bool | int | float | np.generic):
+        return str(value)
+    if isinstance(value, str):
+        return repr(value) if len(value) <= 20 else repr(value[:17] + "...")
+    if isinstance(value, Handle):
+        return f"your {value._what}"
+    if isinstance(value, tuple | list) and depth < 2:
+        inside = ", ".join([kind(v, depth + 1) for v in value[:3]] + ["..."] * (len(value) > 3))
+        return f"({inside})" if isinstance(value, tuple) else f"[{inside}]"
+    return f"a {type(value).__name__}" + (
+        f" of {len(value)}" if isinstance(value, list | dict | tuple) else ""
+    )
 
 
 class Missing:
@@ -103,9 +135,11 @@ class Handle:
 
     def __call__(self, *args, **kwargs):
         wants = torch.is_grad_enabled()
+        self._line.call = (self._what, args, kwargs)
         arguments, buffers = self._line.write((args, kwargs))
         reply, out = self._line.ask("call", buffers, handle=self._number, arguments=arguments, grad=wants)
         result = self._line.read(reply["value"], out)
+        self._line.call += (result,)
         if "graph" not in reply:
             return result
         inputs = [t for t in wire.tensors((args, kwargs)) if t.requires_grad]

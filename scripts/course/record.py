@@ -68,19 +68,43 @@ def rows(root: Path) -> list[dict]:
 def tables(root: Path) -> None:
     """Write ``grades.csv``, ``tasks.csv`` (every cell), and the forms that Canvas and Moodle import."""
     found = rows(root)
-    names = sorted({row["set"] for row in found})
-    points = {(row["student"], row["set"]): row["points"] for row in found}
-    most = {row["set"]: row["of"] for row in found}
-    students = sorted({row["student"] for row in found})
     if found:
         _write(root / "grades.csv", found[0], [row.values() for row in found])
-    head = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", *names]
-    possible = ["    Points Possible", "", "", "", "", *(f"{most[name]:g}" for name in names)]
-    lines = [[s, "", "", s, "", *(points.get((s, name), "") for name in names)] for s in students]
-    _write(root / "canvas.csv", head, [possible, *lines])
-    lines = [[s, *(points.get((s, name), "") for name in names)] for s in students]
-    _write(root / "moodle.csv", ["username", *names], lines)
+    _write(root / "canvas.csv", *canvas(found))
+    _write(root / "moodle.csv", *moodle(found))
     _write(root / "tasks.csv", ["student", "set", "cell", "points", "of", "waits"], _cells(root))
+
+
+def canvas(found: list[dict]) -> tuple[list[str], list[list[str]]]:
+    """Head and lines as Canvas's gradebook exports and imports them; the student's id is the login.
+
+    Canvas looks for these words in the first five columns, takes a line with "Points Possible" for the sets' points, and finds
+    an assignment by its title: instructure/canvas-lms, lib/gradebook_importer.rb.
+    """
+    names, students = _wide(found)
+    most = {row["set"]: f"{row['of']:g}" for row in found}
+    head = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", *names]
+    possible = ["    Points Possible", "", "", "", "", *(most[name] for name in names)]
+    lines = [[s, "", "", s, "", *(points.get(name, "") for name in names)] for s, points in students.items()]
+    return head, [possible, *lines]
+
+
+def moodle(found: list[dict]) -> tuple[list[str], list[list[str]]]:
+    """Head and lines for Moodle's import, in which the teacher says what each column is.
+
+    "-" is Moodle's word for no grade, in old columns and in new ones: moodle/moodle, grade/import/csv/classes/load_data.php.
+    """
+    names, students = _wide(found)
+    lines = [[s, *(points.get(name, "-") for name in names)] for s, points in students.items()]
+    return ["username", *names], lines
+
+
+def _wide(found: list[dict]) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """Names of the sets, and by student the points by set, as text without needless digits."""
+    students: dict[str, dict[str, str]] = {}
+    for row in found:
+        students.setdefault(row["student"], {})[row["set"]] = f"{row['points']:g}"
+    return sorted({row["set"] for row in found}), students
 
 
 def _cells(root: Path) -> list[list]:

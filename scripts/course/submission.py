@@ -5,10 +5,13 @@ python -m scripts.course.submission FILE     (make check-submission FILE=...): w
 
 import re
 import sys
+import warnings
 from collections import Counter
 from pathlib import Path
 
 import nbformat
+
+from sora_nb import files
 
 from . import grading, sandbox, sources
 
@@ -31,11 +34,20 @@ def read(path: Path) -> nbformat.NotebookNode:
     if path.stat().st_size > LARGEST:
         raise Unreadable(f"The file is larger than {LARGEST >> 20} MB: clear all outputs and save it again.")
     try:
-        notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # nbformat prints a page about cells that are there twice
+            notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
         notebook.cells = [_plain(cell) for cell in notebook.cells]
     except Exception as error:  # nbformat raises whatever its walk through the JSON meets
         raise Unreadable(f"The file is not a Jupyter notebook ({type(error).__name__}).") from None
     return notebook
+
+
+def write(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Write a notebook whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.atomic(path) as part:
+        nbformat.write(notebook, part)
 
 
 def _plain(cell) -> nbformat.NotebookNode:
