@@ -426,11 +426,11 @@ def answers(model, split="test"):
 def tuned(build):
     """The model of seed 0 at its best rate, and that rate; the grid grows while the best is on its edge."""
     grid = {}
-    for rate in (3e-3, 1e-2, 3e-2, 1e-3, 1e-1):
-        edge = not grid or len(grid) < 3 or max(grid, key=lambda r: grid[r][0]) == {1e-3: 3e-3, 1e-1: 3e-2}.get(rate)  # fmt: skip
-        if edge:
+    for rate, beside in ((1e-2, None), (3e-2, None), (1e-1, None), (3e-3, 1e-2), (3e-1, 1e-1)):
+        if beside is None or beside == max(grid, key=lambda r: grid[r][0]):
             model = fit(build, rate, 0)
-            grid[rate] = ((answers(model, "val") == y["val"]).float().mean().item(), model)
+            share = (answers(model, "val") == y["val"]).float().mean().item()
+            grid[rate] = share, model
     best = max(grid, key=lambda r: grid[r][0])
     return grid[best][1], best
 
@@ -731,7 +731,7 @@ print(
 #
 # Now leave one of the six pairs out of the training and call it unusual. Reconstruction error by 64 components (E before training), fitted to 600 clips without the pair; the control is fitted to 600 random clips, *with* it.
 #
-# **Prediction, as it is usually told:** an unseen kind is restored worse, so its error rings the bell. *Falsified* if the control, to which the kind is not new, rings as loud.
+# **Prediction, as it is usually told:** an unseen kind is restored worse, so its error rings the bell: AUROC of 0.6 or more for every kind, and 0.1 above the control, to which the kind is not new. *Falsified* by any kind.
 
 
 # %%
@@ -771,10 +771,8 @@ follows = np.corrcoef(values[:, 0], values[:, 2])[0, 1]
 print(
     f"gain from never having seen it: {novelty.mean():+.2f}; correlation with motion energy {follows:.2f}"
 )
-print(
-    "rings for what is new:",
-    "holds" if novelty.mean() > 0.5 * (values[:, 0] - 0.5).mean() > 0 else "REFUTED",
-)
+rings = (values[:, 0] >= 0.6) & (novelty >= 0.1)
+print(f"rings for what is new: {rings.sum()} of 6 kinds;", "holds" if rings.all() else "REFUTED")
 
 # %% mystnb={"figure": {"name": "fig-16-unseen", "caption": "AUROC of reconstruction error for each kind of motion: left out of training, and seen in training. Where two dots lie together, the bell does not ring for what is new; it rings for what is hard to restore, whether it is known or not."}, "image": {"alt": "Six rows, each with two dots close to each other and a third for motion energy, spread widely from row to row"}}
 fig, ax = plt.subplots(figsize=(6, 2.6))
@@ -789,7 +787,7 @@ _ = ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=3, fontsize=8)
 # %% [markdown]
 # Without the control one row of this table would make a fine abstract. With it, most of the score belongs to how much such clips move and how hard they are to restore.
 #
-# ## A fixed camera, and a score that flatters
+# ## A fixed camera, and a score that can flatter
 #
 # A street, one camera: things move right, down, grow, turn one way, or rest. Rarely something goes the other way. Each film has its own light and its own grain. The detector is a *density*: features of the last eight frames, and the mean distance to the five nearest of films in which all was usual.
 
