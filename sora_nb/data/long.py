@@ -95,9 +95,9 @@ def load(
     grain: tuple[float, float] = (0.1, 0.3),
     seed: int = 0,
 ) -> LongVideos:
-    """Draw ``count`` videos of a split; the same arguments always give the same videos. Derived in chapter 16.
+    """Draw ``count`` videos of a split; the same arguments always give the same videos.
 
-    Splits share no digit image and no part of a photograph.
+    Splits share no digit image and no part of a photograph. Derived in chapter 16.
 
     Args:
         split: "train", "val" or "test".
