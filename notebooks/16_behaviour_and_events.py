@@ -312,7 +312,7 @@ print(
 assert rulers["single frames"][0] < chance + 0.05
 
 # %% [markdown]
-# What the frame network has on its training frames beyond the frequency is memory of which video did what. On test videos nothing is left, as the theorem says.
+# What the frame network has on its training frames beyond the frequency is memory of which video did what; if it has no more than the frequency, it gives all frames one label, and then it is a weak witness: the theorem, not this row, is the proof. On test videos nothing is left either way.
 #
 # ## A network over time
 #
@@ -850,7 +850,7 @@ for films, name in ((slice(0, 2), "films A, B   "), (slice(0, 3), "films A, B, C
     print(name, "raw", round(pair[0], 3), " by own range", round(pair[1], 3))
 
 # %% [markdown]
-# The division uses the film's maximum, which is known only when the film is over; and it tells the score that somewhere in this film there is something unusual. In data sets whose test films all contain an anomaly that is true, and worth a lot. In life most films contain none.
+# The division uses the film's maximum, which is known only when the film is over; and it tells the score that somewhere in this film there is something unusual. In data sets whose test films all contain an anomaly that is true, and can be worth a lot. In life most films contain none.
 #
 # **Prediction:** by own range the AUROC is higher than raw by more than 0.02 on films that all contain something unusual, for both scores, and the gap shrinks or turns once usual films are added. *Falsified* by any line that says otherwise.
 
