@@ -18,7 +18,7 @@
 # | **Data** | long videos drawn for this chapter: one digit, one photograph, one motion after the other; the motion set, level 1 |
 # | **Answers** | the articles' word that their models follow behaviour over minutes and raise an alarm at the unusual |
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "protocol"]
 import warnings
 
 import matplotlib.pyplot as plt
@@ -39,11 +39,12 @@ from sora_nb.settings import settings
 plots.use_style()
 warnings.filterwarnings("ignore", message="The clip has")  # shorter than the reach, on purpose
 sizes = settings(
-    T0=dict(train=48, val=12, test=20, epochs=8, seeds=3, watch=3),
+    T0=dict(train=128, val=12, test=20, epochs=19, seeds=3, watch=3),
     T1=dict(train=600, val=60, test=100, epochs=30, seeds=5, watch=12),
 )
 videos = {name: long.load(name, getattr(sizes, name)) for name in ("train", "val", "test")}
 kinds = len(long.KINDS)
+RECEIPT, BATCH = "segmentation", 4
 
 # %% [markdown]
 # ## See it first
@@ -110,7 +111,7 @@ print("one phase at a time:", bool((np.count_nonzero(moved, axis=1) <= 1).all())
 # What moves, by formula and without training: with $g_t$ the grey picture, the products $g_x g_t$ and $g_y g_t$ of its slope in space and its change in time say which way something moves (the numerators of optical flow), $g_t^2$ says how much. Averaged over sixteen cells, they are 48 numbers. Playing backwards turns the sign of the first two.
 
 
-# %%
+# %% tags=["protocol"]
 def moves(clips):
     """(N, T, 3, H, W) -> (N, T, 48): slopes times changes, and squared changes, in 4 × 4 cells."""
     g = clips.mean(2)  # (N, T, H, W)
@@ -123,9 +124,11 @@ def moves(clips):
     return F.pad(cells.sign() * cells.abs().sqrt(), (0, 0, 1, 0))  # frame 0 has not moved
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["protocol"]
 x = {name: moves(v.float()) for name, v in videos.items()}
 y = {name: v.labels for name, v in videos.items()}
+
+# %% tags=["nbval-check-output"]
 backward = moves(videos["test"].float().flip(1))[:, 1:].flip(1)  # (N, T-1, 48)
 signs = torch.ones(3, 16)
 signs[:2] = -1  # the two products turn round, the energy stays
@@ -134,13 +137,9 @@ print(
     torch.allclose(backward, x["test"][:, 1:] * signs.flatten(), atol=1e-5),
 )
 
-# %%
+# %% tags=["protocol"]
 mean, spread = x["train"].mean((0, 1)), x["train"].std((0, 1))
 x = {name: (features - mean) / spread for name, features in x.items()}
-x["pixels"] = F.avg_pool2d(videos["train"].float().mean(2), 2).flatten(
-    2
-)  # (N, T, 64), one frame alone
-x["test pixels"] = F.avg_pool2d(videos["test"].float().mean(2), 2).flatten(2)
 
 
 # %% [markdown]
@@ -226,10 +225,10 @@ print("flicker", events.edit_score(flicker, truth), round(events.f1_at([flicker]
 
 
 # %% [markdown]
-# Now the rulers. A network that reads single frames, at its best rate of three, and the cut detector with the labels of that network:
+# Now the rulers. A network that reads the pixels of single frames, trained on the frames of sixteen videos until it knows some of them by heart, and the cut detector with the labels of that network:
 
 
-# %%
+# %% tags=["protocol"]
 def row_scores(predicted, true):
     """Frame accuracy, edit, and F1 at three overlaps."""
     pairs = list(zip(predicted, true, strict=True))
@@ -242,7 +241,7 @@ def line(name, scores):
     print(f"{name:28s}", "  ".join(f"{value:.2f}" for value in scores))
 
 
-# %%
+# %% tags=["protocol"]
 class Frames(nn.Module):
     """The same two layers for every frame, whatever stands before or after it."""
 
@@ -258,7 +257,7 @@ class Frames(nn.Module):
         return self.net(x)
 
 
-# %%
+# %% tags=["protocol"]
 def label_frames(model, batch, smooth=0.0):
     """Cross-entropy of every frame at every stage, and the smoothing loss of below."""
     features, labels = batch
@@ -269,28 +268,38 @@ def label_frames(model, batch, smooth=0.0):
     return loss, (stages[-1].argmax(-1) == labels).float().mean()
 
 
-# %%
-def halves(features, labels):
-    """Windows of 128 frames."""
-    return TensorDataset(features.unflatten(1, (-1, 128)).flatten(0, 1), labels.view(-1, 128))
-
-
-def fit(build, rate, seed, smooth=0.0, data="train"):
-    """Train on windows of the training videos; the epoch is chosen on validation loss."""
+# %% tags=["protocol"]
+def fit(build, rate, seed, smooth=0.0):
+    """Train on whole films, four at a time; the epoch is chosen on validation loss."""
     torch.manual_seed(seed)
     model, step = build(), lambda m, batch: label_frames(m, batch, smooth)
-    val = halves(x["val"], y["val"]) if data == "train" else None
-    options = dict(epochs=sizes.epochs, lr=rate, batch_size=4, seed=seed, progress=False)
-    training.fit(model, halves(x[data], y["train"]), val, step=step, **options)
+    sets = (TensorDataset(x[name], y[name]) for name in ("train", "val"))
+    options = dict(epochs=sizes.epochs, lr=rate, batch_size=BATCH, seed=seed, progress=False)
+    training.fit(model, *sets, step=step, **options)
     return model.cpu()
 
 
 # %%
-alone = fit(lambda: Frames(64), 1e-2, 0, data="pixels")
+def pixels(name, count):
+    """8 × 8 grey pixels of single frames, mean 0 and spread 1: (N, T, 64)."""
+    small = F.avg_pool2d(videos[name].float()[:count].mean(2), 2).flatten(2)
+    return (small - 0.5) / small.std()
+
+
+few = pixels("train", 16)
+frames = TensorDataset(few.reshape(-1, 1, 64), y["train"][:16].reshape(-1, 1))  # one at a time
+torch.manual_seed(0)
+alone = Frames(64)
+options = dict(epochs=50, lr=3e-3, batch_size=128, progress=False)
+training.fit(alone, frames, step=label_frames, **options)
+alone.cpu()
+
+# %%
 with torch.no_grad():
-    train_share = (alone(x["pixels"]).argmax(-1) == y["train"]).float().mean().item()
-    by_frame = alone(x["test pixels"])  # (N, T, 9)
+    train_share = (alone(few).argmax(-1) == y["train"][:16]).float().mean().item()
+    by_frame = alone(pixels("test", None))  # (N, T, 9)
 most = y["train"].flatten().bincount().argmax()
+train_most = (y["train"][:16].flatten().bincount().max() / y["train"][:16].numel()).item()
 change = (videos["test"].float().diff(dim=1) ** 2).mean((2, 3, 4))  # (N, T-1)
 cut = F.pad(change > change.quantile(0.95, dim=1, keepdim=True), (1, 0)).long().cumsum(1)
 by_cut = torch.empty_like(y["test"])
@@ -307,12 +316,14 @@ for name, values in rulers.items():
     line(name, values)
 chance = (y["test"].flatten().bincount(minlength=kinds).max() / y["test"].numel()).item()
 print(
-    f"the frame classifier has {train_share:.2f} on its training frames; frequency gives {chance:.2f} at most"
+    f"frame classifier on its training frames {train_share:.2f}; one label gives {train_most:.2f}"
 )
+print(f"on test frames {rulers['single frames'][0]:.2f}; one label gives {chance:.2f} at most")
+assert train_share > train_most + 0.1  # it did learn: a witness
 assert rulers["single frames"][0] < chance + 0.05
 
 # %% [markdown]
-# What the frame network has on its training frames beyond the frequency is memory of which video did what; if it has no more than the frequency, it gives all frames one label, and then it is a weak witness: the theorem, not this row, is the proof. On test videos nothing is left either way.
+# What the frame network has on its training frames beyond one label is memory of which video did what. On test videos nothing of it is left.
 #
 # ## A network over time
 #
@@ -342,12 +353,13 @@ class TwoStages(nn.Module):
         return self.head2(self.two(first.softmax(-1)))
 
 
-# %%
+# %% tags=["protocol"]
 def segmenter(levels=4, stages=2, causal=False):
     options = dict(dim=32, levels=levels, stages=stages, causal=causal, features=48)
     return Segmenter(kinds, frames=nn.Identity(), **options)
 
 
+# %%
 torch.manual_seed(0)
 packaged = segmenter().eval()
 mine = TwoStages(*packaged.stages, *packaged.heads)
@@ -404,12 +416,12 @@ except ValueError as error:
 # %% [markdown]
 # ## Experiment: what does context buy?
 #
-# Four rows, equal updates; the rate of each is chosen on validation frames from three, and the grid grows while the best lies on its edge. *Each frame alone* reads the same 48 features, so it does see one step of movement. The causal network takes the rate of the one that looks both ways: it is no rival, it is the price of not waiting. *Undilated* has the weights of the dilated network and a reach of 33 frames in place of 121.
+# Four rows, equal updates; each row's rate is chosen on validation frames with seed 0 from a grid that grows while the best lies on its edge. *Each frame alone* reads the same 48 features, so it does see one step of movement. The causal network is no rival of the one that looks both ways, it is the price of not waiting. *Undilated* has the weights of the dilated network and a reach of 33 frames in place of 121.
 #
-# **Prediction:** context raises F1@25 by 0.1 or more over each frame alone, in every seed; dilation adds to it; looking both ways beats the causal network. Each is *falsified* if the paired differences say otherwise.
+# **Prediction:** context raises F1@25 by 0.1 or more over each frame alone, in every seed; dilation adds to it; looking both ways beats the causal network. Each is *falsified* if the paired differences say otherwise, and undecided if their interval holds zero.
 
 
-# %%
+# %% tags=["protocol"]
 def undilated():
     """The same network with all dilations 1."""
     model = segmenter()
@@ -418,67 +430,117 @@ def undilated():
     return model
 
 
+# %% tags=["protocol"]
 def answers(model, split="test"):
     with torch.no_grad():
         return model(x[split]).argmax(-1)
 
 
+# %% tags=["protocol"]
+RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+
+
+def frames_right(model, split):
+    return (answers(model, split) == y[split]).float().mean().item()
+
+
 def tuned(build):
-    """The model of seed 0 at its best rate, and that rate; the grid grows while the best is on its edge."""
-    grid = {}
-    for rate, beside in ((1e-2, None), (3e-2, None), (1e-1, None), (3e-3, 1e-2), (3e-1, 1e-1)):
-        if beside is None or beside == max(grid, key=lambda r: grid[r][0]):
-            model = fit(build, rate, 0)
-            share = (answers(model, "val") == y["val"]).float().mean().item()
-            grid[rate] = share, model
-    best = max(grid, key=lambda r: grid[r][0])
-    return grid[best][1], best
+    """Validation share of each rate tried, best rate, and its model of seed 0; the grid grows at its edge."""
+    tried, wanted = {}, {2, 3}
+    while wanted - set(tried):
+        for i in sorted(wanted - set(tried)):
+            model = fit(build, RATES[i], 0)
+            tried[i] = frames_right(model, "val"), model
+        best = max(tried, key=lambda i: tried[i][0])
+        wanted = {i for i in (best - 1, best, best + 1) if 0 <= i < len(RATES)}
+    return {f"{RATES[i]:g}": tried[i][0] for i in sorted(tried)}, RATES[best], tried[best][1]
 
 
-# %%
-builders = {
+# %% tags=["protocol"]
+BUILDERS = {
     "each frame alone": lambda: Frames(48),
     "undilated": undilated,
     "dilated": segmenter,
     "dilated, causal": lambda: segmenter(causal=True),
 }
-models, rates, table = {}, {}, {}
+
+
+def surplus(rows):
+    """Segments answered for each true one."""
+    true = sum(len(events.segments(r)) for r in y["test"])
+    return sum(len(events.segments(r)) for r in rows) / true
+
+
+def measured(fitted):
+    """What is kept of the models of a row, a number per seed: scores, segments, training frames."""
+    rows = [answers(m) for m in fitted]
+    found = dict(scores=[row_scores(r, y["test"]) for r in rows], segments=list(map(surplus, rows)))
+    return found | dict(train=[frames_right(m, "train") for m in fitted])
+
+
+# %% tags=["protocol"]
+def record():
+    """All rows, each at its own rate; then the dilated one with the smoothing loss of below."""
+    numbers = dict(updates=sizes.epochs * -(-sizes.train // BATCH), films=sizes.train, rows={})
+    for name, build in BUILDERS.items():
+        tried, rate, first = tuned(build)
+        fitted = [first, *(fit(build, rate, s) for s in range(1, sizes.seeds))]
+        numbers["rows"][name] = dict(rate=rate, tried=tried) | measured(fitted)
+    rate = numbers["rows"]["dilated"]["rate"]
+    smooth = [fit(segmenter, rate, s, WEIGHT) for s in range(sizes.seeds)]
+    return list(range(sizes.seeds)), numbers | dict(smooth=measured(smooth))
+
+
+# %% [markdown]
+# That is minutes of work: `python scripts/record.py 16` ran exactly these cells and kept what came out.
+
+# %%
+receipt = ledger.read_receipt(RECEIPT)
+numbers = receipt["numbers"]
+recorded = numbers["rows"]
+table = {name: np.array(row["scores"]) for name, row in recorded.items()}  # (seeds, 5)
+print(f"{receipt['device']}, seeds {receipt['seeds']}, {receipt['seconds']:.0f} processor seconds")
+print(f"{numbers['films']} films, {numbers['updates']} updates a row")
 print(f"{'':28s} frame edit  F1@10 F1@25 F1@50")
-for name, build in builders.items():
-    known = name == "dilated, causal"
-    first, rates[name] = (
-        (fit(build, rates["dilated"], 0), rates["dilated"]) if known else tuned(build)
-    )
-    models[name] = [first, *(fit(build, rates[name], s) for s in range(1, sizes.seeds))]
-    table[name] = np.array([row_scores(answers(m), y["test"]) for m in models[name]])
+for name, row in recorded.items():
     line(name, table[name].mean(0))
-    on_train = (answers(models[name][0], "train") == y["train"]).float().mean().item()
-    print(f"{'':28s} rate {rates[name]:g}, training frames {on_train:.2f}")
+    tried = ", ".join(f"{rate}: {share:.2f}" for rate, share in row["tried"].items())
+    print(f"{'':28s} rate {row['rate']:g}, training frames {np.mean(row['train']):.2f}")
+    print(f"{'':28s} validation by rate {tried}")
 
 
 # %%
-def paired(a, b, column=3):
-    """Mean difference of two rows over seeds and its 95 % half-width; F1@25 by default."""
-    return evaluation.mean_interval(table[a][:, column] - table[b][:, column])
+def judge(differences, more, less, unclear="undecided"):
+    """Mean and 95 % half-width over seeds, and the word for where the interval lies."""
+    gain, half = evaluation.mean_interval(np.array(differences))
+    word = more if gain - half > 0 else less if gain + half < 0 else unclear
+    return f"{gain:+.3f} ± {half:.3f}, {word}"
 
 
-for a, b in (
-    ("dilated", "each frame alone"),
-    ("dilated", "undilated"),
-    ("dilated", "dilated, causal"),
-):
-    gain, half = paired(a, b)
-    word = "more" if gain - half > 0 else "less" if gain + half < 0 else "undecided"
-    print(f"F1@25, {a} minus {b}: {gain:+.2f} ± {half:.2f}, {word}")
-context = (table["dilated"][:, 3] - table["each frame alone"][:, 3]).min()
-print(f"smallest gain of context: {context:+.2f};", "holds" if context >= 0.1 else "REFUTED")
-assert table["each frame alone"][:, 0].min() > chance + 0.1  # the control trained
+f1 = {name: scores[:, 3] for name, scores in table.items()}
+context = (f1["dilated"] - f1["each frame alone"]).min()
+gain = judge(f1["dilated"] - f1["each frame alone"], "more", "less")
+print(f"F1@25, dilated minus each frame alone: {gain}")
+print(f"   smallest of the seeds {context:+.2f}:", "holds" if context >= 0.1 else "REFUTED")
+for other in ("undilated", "dilated, causal"):
+    gain = judge(f1["dilated"] - f1[other], "holds", "REFUTED")
+    print(f"F1@25, dilated minus {other}: {gain}")
+control = recorded["each frame alone"]["train"]
+assert min(control) > chance + 0.1  # the control trained
+
+# %% [markdown]
+# The sections below look at single networks. They are trained here, seed 0 at the recorded rates and with as many updates.
+
+# %%
+models = {}
+for name in ("each frame alone", "dilated, causal", "dilated"):
+    models[name] = fit(BUILDERS[name], recorded[name]["rate"], 0)
+    now = row_scores(answers(models[name]), y["test"])[3]
+    print(f"{name:17s} F1@25 here {now:.2f}, recorded {f1[name][0]:.2f}")
 
 # %% mystnb={"figure": {"name": "fig-16-rows", "caption": "One test video: the truth, and what three networks answer. Each frame alone has many frames right and cuts every segment to pieces; see how far context mends it."}, "image": {"alt": "Four coloured bands one below the other; the second is shredded into thin stripes, the third and fourth resemble the first"}}
 rows = {"truth": y["test"]}
-rows |= {
-    name: answers(models[name][0]) for name in ("each frame alone", "dilated, causal", "dilated")
-}
+rows |= {name: answers(models[name]) for name in ("each frame alone", "dilated, causal", "dilated")}
 fig, axes = plt.subplots(len(rows), figsize=(8, 2.2), sharex=True)
 for ax, (name, row) in zip(axes, rows.items(), strict=True):
     ax.imshow(row[1:2], aspect="auto", cmap="tab10", vmin=0, vmax=9)
@@ -486,13 +548,13 @@ for ax, (name, row) in zip(axes, rows.items(), strict=True):
     ax.set(yticks=[])
 _ = ax.set_xlabel("frame")
 
-# %% mystnb={"figure": {"name": "fig-16-f1", "caption": "F1@25 on test videos, a dot per seed, equal updates, each at its own rate. The single-frame ruler is the dashed line."}, "image": {"alt": "Four rows of dots with intervals: each frame alone far to the left, the networks over time to the right"}}
+# %% mystnb={"figure": {"name": "fig-16-f1", "caption": "F1@25 on test videos, a dot per seed, recorded, equal updates, each row at its own rate. The single-frame ruler is the dashed line."}, "image": {"alt": "Four rows of dots with intervals, one for each frame alone and three for the networks over time, and a dashed line"}}
 _ = plots.intervals(
     {k: v[:, 3].tolist() for k, v in table.items()}, "F1@25", chance=rulers["single frames"][3]
 )
 
 # %% [markdown]
-# Read the first two columns of the table against the last three. The network without context has many frames right, and hardly a segment. Look at the training frames, too: after so few updates none of these networks has learned all that it could, and *has not learned in these steps* is not *cannot*.
+# Read the first column of the table against the last three: frames right are not segments right. And read the training frames: a row that lags there *has not learned in these updates*, which is not *cannot*.
 #
 # ## Over-segmentation, and a loss for it
 #
@@ -514,7 +576,10 @@ for i in range(5):
     schematics.arrow(ax, (5 + i, 1.9), (5 + i, 3.1))
 
 
-# %%
+# %% tags=["protocol"]
+WEIGHT = 0.15  # of the paper
+
+
 def truncated_mse(z, most=4.0):
     """Squared steps of the log-probabilities, cut at most²; z (B, T, C)."""
     ell = z.log_softmax(-1)
@@ -532,37 +597,18 @@ for b in range(2):
 print("loop and function agree:", abs(truncated_mse(z).item() - by_loop) < 1e-4)
 
 # %% [markdown]
-# **Prediction:** same seeds, same rate, with the loss at the paper's weight of 0.15: fewer segments, a higher edit score, and no gain in frame accuracy. *Falsified* per line below. The rate was tuned without the loss, so if anything this favours the row without.
+# **Prediction:** same seeds, same rate, with the loss at the paper's weight of 0.15: fewer segments, a higher edit score, and no gain in frame accuracy. *Falsified* per line below; for F1@25 we predict nothing. The rate was tuned without the loss, so if anything this favours the row without. It is part of the recorded run.
 
 # %%
-plain = [answers(m) for m in models["dilated"]]
-smoothed = {}
-for weight in (0.15,):
-    fitted = [fit(segmenter, rates["dilated"], s, weight) for s in range(sizes.seeds)]
-    smoothed[weight] = [answers(m) for m in fitted]
-
-
-def surplus(rows):
-    """Segments answered for each true one."""
-    return sum(len(events.segments(r)) for r in rows) / sum(
-        len(events.segments(r)) for r in y["test"]
-    )
-
-
-# %%
-print(f"segments for each true one without: {np.mean([surplus(r) for r in plain]):.2f}")
-smooth_gain = {}
-for weight, rows in smoothed.items():
-    both = [
-        (row_scores(a, y["test"]), row_scores(b, y["test"]))
-        for a, b in zip(rows, plain, strict=True)
-    ]
-    gains = np.array(both)[:, 0] - np.array(both)[:, 1]
-    print(f"weight {weight}: segments {np.mean([surplus(r) for r in rows]):.2f}")
-    for column, name in ((0, "frame accuracy"), (1, "edit"), (3, "F1@25")):
-        gain, half = evaluation.mean_interval(gains[:, column])
-        word = "more" if gain - half > 0 else "less" if gain + half < 0 else "undecided"
-        print(f"   {name:15s} {gain:+.3f} ± {half:.3f}, {word}")
+smooth, plain = numbers["smooth"], recorded["dilated"]
+print(f"{numbers['updates']} updates; segments answered for each true one:")
+print(f"   without {np.mean(plain['segments']):.2f}, with {np.mean(smooth['segments']):.2f}")
+gains = np.array(smooth["scores"]) - np.array(plain["scores"])  # (seeds, 5)
+fewer = np.array(smooth["segments"]) - np.array(plain["segments"])
+print("   segments      ", judge(fewer, "REFUTED", "holds"))
+print("   edit          ", judge(gains[:, 1], "holds", "REFUTED"))
+print("   frame accuracy", judge(gains[:, 0], "REFUTED", "holds", "holds: no gain shown"))
+print("   F1@25         ", judge(gains[:, 3], "more", "less"))
 
 # %% [markdown]
 # Three seeds settle only what is large. Where the line says *undecided*, that is the finding.
@@ -610,7 +656,7 @@ tolerances = (1, 2, 4, 8, 16)
 spotted = {}
 for name in ("each frame alone", "dilated, causal", "dilated"):
     with torch.no_grad():
-        p = models[name][0](x["test"]).softmax(-1)  # (N, T, 9)
+        p = models[name](x["test"]).softmax(-1)  # (N, T, 9)
     found = spots(p.argmax(-1), p)
     aps = [events.spotting_ap(found, spots(y["test"]), d) for d in tolerances]
     spotted[name] = [float(np.mean(list(ap.values()))) for ap in aps]
@@ -647,7 +693,7 @@ film, delivered = videos["test"].float(), {}
 for name, index in kept.items():
     features = (moves(film[:, index]) - mean) / spread
     with torch.no_grad():
-        p = models["dilated"][0](features).softmax(-1)
+        p = models["dilated"](features).softmax(-1)
     back = np.searchsorted(index, whole, side="right") - 1  # the latest frame that had come
     p = p[:, np.clip(back, 0, None)]
     ap = events.spotting_ap(spots(p.argmax(-1), p), spots(y["test"]), 4)
@@ -935,12 +981,14 @@ ledger.claim(
 )
 
 # %%
-f1 = table["dilated"][:, 3].mean()
+score, learned = f1["dilated"].mean(), np.mean(recorded["dilated"]["train"])
 ledger.claim(
     "E14",
-    "partly" if f1 >= 0.5 else "refuted",  # not "holds": no film here shows a feeling
-    f"Labels of generated films of {y['test'].shape[1]} frames: F1@25 {f1:.2f} over {sizes.seeds} seeds, "
-    f"{table['each frame alone'][:, 3].mean():.2f} without context. No label of a feeling exists to score.",
+    "partly" if score >= 0.5 else "refuted",  # not "holds": no film here shows a feeling
+    f"Labels of generated films of {y['test'].shape[1]} frames, {numbers['films']} training films and "
+    f"{numbers['updates']} updates ({learned:.2f} of training frames right): F1@25 {score:.2f} over "
+    f"{len(receipt['seeds'])} seeds, {f1['each frame alone'].mean():.2f} without context. "
+    "No label of a feeling exists to score.",
 )
 
 # %% [markdown]
@@ -949,7 +997,7 @@ ledger.claim(
 # A decoder that drops the first frames, a label file that counts from another zero: the answers stand six frames too early against the film. Training and validation, cut by the same hand, look fine. Which score notices?
 
 # %%
-proper = answers(models["dilated, causal"][0])
+proper = answers(models["dilated, causal"])
 shifted = torch.cat([proper[:, 6:], proper[:, -1:].expand(-1, 6)], 1)  # six frames early
 for name, rows in (("as it is", proper), ("six frames early", shifted)):
     aps = [events.spotting_ap(spots(rows), spots(y["test"]), d) for d in tolerances]
