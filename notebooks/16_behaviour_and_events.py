@@ -290,7 +290,7 @@ few = pixels("train", 16)
 frames = TensorDataset(few.reshape(-1, 1, 64), y["train"][:16].reshape(-1, 1))  # one at a time
 torch.manual_seed(0)
 alone = Frames(64)
-options = dict(epochs=50, lr=3e-3, batch_size=128, progress=False)
+options = dict(epochs=30, lr=3e-3, batch_size=128, progress=False)
 training.fit(alone, frames, step=label_frames, **options)
 alone.cpu()
 
@@ -411,7 +411,7 @@ print("the stream equals the film:", gap < 1e-4)
 try:
     segmenter(2).step(x["val"][:2, 0])
 except ValueError as error:
-    print(error)
+    print(str(error).replace(", ", ",\n", 1))
 
 # %% [markdown]
 # ## Experiment: what does context buy?
@@ -607,7 +607,7 @@ gains = np.array(smooth["scores"]) - np.array(plain["scores"])  # (seeds, 5)
 fewer = np.array(smooth["segments"]) - np.array(plain["segments"])
 print("   segments      ", judge(fewer, "REFUTED", "holds"))
 print("   edit          ", judge(gains[:, 1], "holds", "REFUTED"))
-print("   frame accuracy", judge(gains[:, 0], "REFUTED", "holds", "holds: no gain shown"))
+print("   frame accuracy", judge(gains[:, 0], "REFUTED", "holds", "not falsified: no gain shown"))
 print("   F1@25         ", judge(gains[:, 3], "more", "less"))
 
 # %% [markdown]
@@ -936,9 +936,7 @@ alarm = density(camera["quiet"])[:, 8:].quantile(0.99)
 rings = density(camera["test"]) > alarm
 caught = rings[marks].float().mean().item()
 false = rings[~marks].float().mean().item()
-print(
-    f"one threshold, 1 % of usual validation frames: {caught:.2f} of unusual frames caught, {false:.3f} false"
-)
+print(f"one threshold, 1 % of usual validation frames: {caught:.2f} caught, {false:.3f} false")
 
 # %% [markdown]
 # A detector may rank frames well and still be no alarm. The threshold has to hold for the film with the most grain, and then says nothing about the others: AUROC over pooled frames never had to choose one.
