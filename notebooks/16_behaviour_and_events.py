@@ -662,7 +662,7 @@ for name in ("each frame alone", "dilated, causal", "dilated"):
     spotted[name] = [float(np.mean(list(ap.values()))) for ap in aps]
     line(name, spotted[name])
 
-# %% mystnb={"figure": {"name": "fig-16-map", "caption": "Mean average precision of starts against the tolerance. How late an answer may come is part of the question: the same network is poor or good by it."}, "image": {"alt": "Three rising curves over tolerances from 1 to 16 frames, the network without context lowest"}}
+# %% mystnb={"figure": {"name": "fig-16-map", "caption": "Mean average precision of starts against the tolerance. How late an answer may come is part of the question: the same network is poor or good by it."}, "image": {"alt": "Three rising curves over tolerances from 1 to 16 frames, one for each network"}}
 fig, ax = plt.subplots(figsize=(5, 2.6))
 for name, values in spotted.items():
     ax.plot(tolerances, values, "o-", label=name)
@@ -936,7 +936,8 @@ alarm = density(camera["quiet"])[:, 8:].quantile(0.99)
 rings = density(camera["test"]) > alarm
 caught = rings[marks].float().mean().item()
 false = rings[~marks].float().mean().item()
-print(f"one threshold, 1 % of usual validation frames: {caught:.2f} caught, {false:.3f} false")
+print("one threshold, 1 % of usual validation frames above it:")
+print(f"   {caught:.2f} of unusual frames caught, {false:.3f} of usual ones rung for")
 
 # %% [markdown]
 # A detector may rank frames well and still be no alarm. The threshold has to hold for the film with the most grain, and then says nothing about the others: AUROC over pooled frames never had to choose one.
