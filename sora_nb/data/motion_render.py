@@ -255,10 +255,17 @@ def _crossing(params: dict, still: dict, p: np.ndarray, at: np.ndarray) -> list[
     return [still | {along: place, across: stray} for place in seen]
 
 
-def coverage(image: int, at: dict[str, np.ndarray], size: int) -> Float[np.ndarray, "time size size"]:
-    """Opacity of one digit on the frame's grid at each moment of a track: an affine warp of the glyph."""
+def coverage(
+    image: int, at: dict[str, np.ndarray], size: int, period: float | None = None
+) -> Float[np.ndarray, "time size size"]:
+    """Opacity of one digit on the frame's grid at each moment of a track: an affine warp of the glyph.
+
+    With a ``period`` the world repeats after that length, across and down: what leaves on one side enters on the other.
+    """
     center = (np.arange(size) + 0.5) / size
     dy, dx = center[None, :, None] - at["y"][:, None, None], center[None, None, :] - at["x"][:, None, None]
+    if period:
+        dy, dx = ((d + period / 2) % period - period / 2 for d in (dy, dx))
     angle = np.radians(at["angle"])[:, None, None]
     cos, sin, side = np.cos(angle), np.sin(angle), at["side"][:, None, None]
     v, u = (cos * dy + sin * dx) / side, (cos * dx - sin * dy) / side  # (T, S, S), the glyph's own axes
