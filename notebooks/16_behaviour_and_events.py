@@ -51,16 +51,15 @@ RECEIPT, BATCH = "segmentation", 4
 #
 # One digit moves left for a second, then turns, then rests, then grows. Nobody cuts: each motion begins where the last one left the digit.
 
-# %% mystnb={"figure": {"name": "fig-16-first", "caption": "Every sixth frame of one video, and below it the label of each frame. At the dashed lines one motion gives way to the next, and the picture goes on without a jump."}, "image": {"alt": "A row of small frames with a digit over a photograph; under it a band of coloured blocks of unequal lengths, named left, turn, rest and so on"}}
+# %% mystnb={"figure": {"name": "fig-16-first", "caption": "Every eighth frame of one video, and below it the label of each frame. At the dashed lines one motion gives way to the next, and the picture goes on without a jump."}, "image": {"alt": "A row of small frames with a digit over a photograph; under it a band of coloured blocks of unequal lengths, named left, turn, rest and so on"}}
 shown = videos["test"]
-_ = plots.filmstrip(shown.clips[3].numpy()[:96], every=6, width=0.5)
+i = shown.clips.float().std((2, 3, 4)).mean(1).argmax()  # the one with most contrast
+_ = plots.filmstrip(shown.clips[i].numpy()[:96], every=8, width=0.7)
 fig, ax = plt.subplots(figsize=(8, 0.7))
-for s in events.segments(shown.labels[3, :96]):
+for s in events.segments(shown.labels[i, :96]):
     ax.axvspan(s.start, s.end, color=plots.BLUE if s.label % 2 else plots.ORANGE, alpha=0.2)
     ax.axvline(s.start, color=plots.GRAY, ls="--", lw=1)
-    ax.text(
-        (s.start + s.end) / 2, 0.5, long.KINDS[s.label][:7], ha="center", va="center", fontsize=8
-    )
+    ax.text((s.start + s.end) / 2, 0.5, long.KINDS[s.label], ha="center", va="center", fontsize=8)
 _ = ax.set(xlim=(0, 96), yticks=[], xlabel="frame")
 
 # %% [markdown]
@@ -678,7 +677,7 @@ _ = ax.legend()
 # %% [markdown]
 # ### When frames are lost, or come at another rate
 #
-# The border is a moment in the film; features come from the frames that arrived. Drop some at random, or take every second one, map the answers back to the film's clock, and ask again. **Prediction:** precision falls with the share lost, and half the rate hurts most, since every movement looks twice as fast. *Falsified* if the second row is not below the first, or the last is not the lowest. (What speaks against it: a step twice as long stands out more from the grain.)
+# The border is a moment in the film; features come from the frames that arrived. Drop some at random, or take every second one, map the answers back to the film's clock, and ask again. **Prediction:** precision falls with the share lost, and half the rate hurts most, since every movement looks twice as fast. *Falsified* if the second row is not 0.02 below the first, or the last not 0.02 below all others. (What speaks against it: a step twice as long stands out more from the grain.)
 
 # %%
 rng = np.random.default_rng(0)
@@ -701,12 +700,16 @@ for name, index in kept.items():
 print(f"{'':28s} frame edit  F1@10 F1@25 F1@50 mAP within 4")
 for name, values in delivered.items():
     line(name, values)
-falls = delivered["1 in 10 lost"][-1] < delivered["all frames"][-1]
+precision = {name: values[-1] for name, values in delivered.items()}
+falls = precision["1 in 10 lost"] < precision["all frames"] - 0.02
 print("losing one frame in ten costs precision:", "holds" if falls else "REFUTED")
-worst = min(delivered, key=lambda name: delivered[name][-1]) == "half the rate"
+others = min(v for name, v in precision.items() if name != "half the rate")
+worst = precision["half the rate"] < others - 0.02
 print("half the rate hurts most:", "holds" if worst else "REFUTED")
 
 # %% [markdown]
+# Little is lost. On this page the segments even improve when every second frame is missing: a step twice as long stands out more from the grain, and fewer answers flicker.
+#
 # ## The unusual, one: a movement the wrong way
 #
 # Chapter 10 looked at this once; here it gets its controls. Train design E on one direction of each pair. The *unusual* is the same test clip run backwards: same frames, same brightness, exactly the same motion energy.
