@@ -702,7 +702,7 @@ _ = ax.set(yticks=range(len(known)), yticklabels=known)
 mean = {name: k[:, :6].mean().item() for name, k in known.items()}
 hit = known["mirrored"].mean(0) - known["as above"].mean(0)
 kept = hit[[1, 2, 4, 5]].mean().item()
-print("directions, mean over pairs:", *(f"{name} {m:.2f} " for name, m in mean.items()))
+print("directions:", ", ".join(f"{name} {m:.2f}" for name, m in mean.items()))
 print(
     f"mirrored: left/right changes by {hit[0]:+.2f}, turn by {hit[3]:+.2f}, the rest by {kept:+.2f}"
 )

@@ -887,7 +887,8 @@ def paired(ours, theirs):
 sharing = paired("added", "one model a task")
 weighting = paired("weighted", "added")
 for name, row in (("added minus alone", sharing), ("weighted minus added", weighting)):
-    print(f"{name}:", ", ".join(f"{t} {m:+.2f} ± {h:.2f}" for t, (m, h) in row.items()))
+    print(f"{name}:")
+    print("  ", ", ".join(f"{t} {m:+.2f} ± {h:.2f}" for t, (m, h) in row.items()))
 print("sharing loses at most .05:", "holds" if min(m for m, _ in sharing.values()) >= -0.05 else "REFUTED")  # fmt: skip
 print("weighting helps speed:", "holds" if weighting["speed"][0] - weighting["speed"][1] > 0.05 else "not shown")  # fmt: skip
 
