@@ -51,10 +51,12 @@ RECEIPT, BATCH = "segmentation", 4
 #
 # One digit. It moves one way for a while, then another, grows, turns, or rests. Nobody cuts: each motion begins where the last one left the digit.
 
-# %% mystnb={"figure": {"name": "fig-16-first", "caption": "Every eighth frame of one video, and below it the label of each frame. At the dashed lines one motion gives way to the next, and the picture goes on without a jump."}, "image": {"alt": "A row of small frames with a digit over a photograph; under it a band of coloured blocks of unequal lengths, named left, turn, rest and so on"}}
+# %% mystnb={"figure": {"name": "fig-16-first", "caption": "Every eighth frame of one video."}, "image": {"alt": "A row of twelve small frames with a white digit over a grey photograph; it moves and turns"}}
 shown = videos["test"]
 i = 15  # one whose digit stands out from the grain
 _ = plots.filmstrip(shown.clips[i].numpy()[:96], every=8, width=0.7)
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-16-labels", "caption": "The label of each of its frames. At the dashed lines one motion gives way to the next, and the picture goes on without a jump."}, "image": {"alt": "A band of coloured blocks of unequal lengths, each with the name of a motion"}}
 fig, ax = plt.subplots(figsize=(8, 0.7))
 for s in events.segments(shown.labels[i, :96]):
     ax.axvspan(s.start, s.end, color=plots.BLUE if s.label % 2 else plots.ORANGE, alpha=0.2)

@@ -169,6 +169,10 @@ def test_what_leaves_the_frame_comes_in_again():
     phases = np.array([[0.5, 0.5, 0.5, 0.0], [1.0, 0.5, 0.5, 0.0], [1.5, 0.5, 0.5, 0.0]])
     middle, edge, again = long.draw(look, phases, 32, np.zeros((3, 32, 32, 3))).astype(int)
     assert (middle == again).all()
+    ink = middle.sum(-1) > 50
+    assert (
+        ink[:16].any() and ink[16:].any() and ink[:, :16].any() and ink[:, 16:].any()
+    )  # on all sides of its middle
     assert np.abs(np.roll(middle, 16, axis=1) - edge).max() <= 1  # half a frame round the torus
 
 
