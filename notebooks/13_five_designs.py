@@ -88,17 +88,17 @@ ax = plots.intervals(scores | ruled, "accuracy on level 2, twelve classes", chan
 _ = ax.axhline(len(scores) - 0.5, color=plots.GRAY, lw=0.8)
 
 # %% tags=["hide-input"]
-print(f"{'':25s} updates   s  param.  MMAC  overall       pair within train")
+print(f"{'':27s}updates   s  param.  MMAC  overall       pair within train")
 for name, row in table.items():
     mean, half = evaluation.mean_interval(row["overall"])
     pair, within, train = (np.mean(row[key]) for key in ("pair", "within", "train"))
     cost = f"{row['parameters'][0] / 1e3:6.0f}k {numbers['costs'][name]['macs'] / 1e6:5.1f}"
     spent = f"{row['updates'][0]:7d} {np.mean(row['cpu_seconds']):3.0f}"
     score = f"{mean:.3f} ± {half:.3f} {pair:5.2f} {within:6.2f} {train:5.2f}"
-    print(f"{name:25s} {spent} {cost}  {score}")
+    print(f"{name:27s}{spent} {cost}  {score}")
 for name, row in numbers["rulers level2"].items():
     score = f"{row['overall']:.3f}        {row['pair']:5.2f} {row['within']:6.2f}"
-    print(f"{name:25s} {0:7d} {'':3s} {'':7s} {'':5s}  {score}")
+    print(f"{name:27s}{0:7d} {'':3s} {'':7s} {'':5s}  {score}")
 
 # %% [markdown]
 # Read a row aloud. *updates* and *s* (processor seconds, one thread) say what its training was. *overall* is the share of clips put into the right one of twelve classes, with the 95 % interval over seeds. *pair*: the right motion, whichever way it runs. *within*: the right way, when the pair is known; one half is guessing. *train*: accuracy on
