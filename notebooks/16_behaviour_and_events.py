@@ -417,7 +417,7 @@ except ValueError as error:
 # %% [markdown]
 # ## Experiment: what does context buy?
 #
-# Four rows, equal updates; each row's rate is chosen on validation frames with seed 0 from a grid that grows while the best lies on its edge. *Each frame alone* reads the same 48 features, so it does see one step of movement. The causal network is no rival of the one that looks both ways, it is the price of not waiting. *Undilated* has the weights of the dilated network and a reach of 33 frames in place of 121.
+# Four rows, equal updates; each row's rate is chosen on validation frames with seed 0 from a grid that grows while the best lies on its edge. *Each frame alone* reads the same 48 features, so it does see one step of movement. The causal network is no rival of the one that looks both ways, it is the price of not waiting. *Undilated* has as many weights as the dilated network and a reach of 33 frames in place of 121.
 #
 # **Prediction:** context raises F1@25 by 0.1 or more over each frame alone, in every seed; dilation adds to it; looking both ways beats the causal network. Each is *falsified* if the paired differences say otherwise, and undecided if their interval holds zero.
 
@@ -947,7 +947,7 @@ print(f"   {caught:.2f} of unusual frames caught, {false:.3f} of usual ones rung
 # %% [markdown]
 # A detector may rank frames well and still be no alarm. The threshold has to hold for the film with the most grain, and then says nothing about the others: AUROC over pooled frames never had to choose one.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-16-street", "caption": "Four films of the street, raw scores; orange where something goes the wrong way. The films' levels differ by their grain, so one threshold for all cannot be right for each."}, "image": {"alt": "Four curves one after the other at different heights, with shaded stretches, and a dashed horizontal threshold"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-16-street", "caption": "Four films of the street, raw scores; orange where something goes the wrong way; dashed, the threshold set on usual films, which nothing reaches. The films' levels differ by their grain, so one threshold for all cannot be right for each."}, "image": {"alt": "Four curves one after the other at different heights, with shaded stretches, and a dashed horizontal threshold"}}
 fig, ax = plt.subplots(figsize=(8, 2.4))
 for i, (s, m) in enumerate(zip(density(camera["test"])[has][:4], marks[has][:4], strict=True)):
     when = np.arange(256) + 270 * i

@@ -42,10 +42,8 @@ AMOUNTS = (24, 60, 120, 240, 600)
 RATES = [1e-3, 3e-3, 9e-3]
 TUNING_SEED = 100  # none of the seeds that count
 TUNED_AT = 120  # labels
-UPDATES, BATCH = (
-    400,
-    24,
-)  # of training with labels, more than pretraining has; 600 clips make 25 updates a pass
+UPDATES = 400  # with labels: more than pretraining makes
+BATCH = 24  # of labelled clips; 600 of them make 25 updates a pass
 PRETRAINING_BATCH = 64
 
 

@@ -14,9 +14,8 @@ from functools import partial
 from . import grading, proxies, sandbox, sources
 
 SECRETS = ("one", "two", "three")
-SECONDS = (
-    sandbox.Limits().cell_seconds
-)  # of work for a cell, or a test; one that needs more is stopped here as in the grader
+# Of work for a cell, or a test; one that needs more is stopped here as in the grader.
+SECONDS = sandbox.Limits().cell_seconds
 
 
 @dataclass

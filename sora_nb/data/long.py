@@ -15,6 +15,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from sora_nb.data import motion_render as render
+from sora_nb.transforms import to_clip
 
 KINDS = (*render.CLASSES[:8], "rest")
 REST = 8
@@ -37,7 +38,7 @@ class LongVideos:
 
     def float(self) -> Float[Tensor, "video time 3 height width"]:
         """The videos as a model takes them, in [0, 1]."""
-        return self.clips.permute(0, 1, 4, 2, 3).float() / 255
+        return to_clip(self.clips)
 
 
 def script(

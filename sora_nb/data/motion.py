@@ -27,6 +27,7 @@ from sora_nb.data.motion_files import (
     tone,
 )
 from sora_nb.data.motion_render import CLASSES, PAIRS, SPLITS
+from sora_nb.transforms import to_clip
 
 __all__ = ["CLASSES", "PAIRS", "SPLITS", "TEMPLATES", "MotionSpec", "MotionSplit", "caption", "directory",
            "fingerprint", "generate", "load", "render", "tone"]  # fmt: skip
@@ -49,7 +50,7 @@ class MotionSplit:
 
     def float(self) -> Float32[Tensor, "clip time 3 height width"]:
         """The clips as a model takes them, in [0, 1]."""
-        return self.clips.permute(0, 1, 4, 2, 3).float() / 255
+        return to_clip(self.clips)
 
     def reversed(self) -> tuple[UInt8[Tensor, "clip time height width 3"], Int64[Tensor, " clip"]]:
         """Every clip played backwards, with the label that then holds: ``c ^ 1``."""

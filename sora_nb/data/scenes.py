@@ -12,6 +12,7 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from sora_nb.data import motion_render as draw
+from sora_nb.transforms import to_clip
 
 MOVES = ("left", "right", "up", "down", "still")
 SIDES = (0.32, 0.44)  # of a digit, as a fraction of the frame's
@@ -28,7 +29,7 @@ class Scenes:
 
     def float(self) -> Float32[Tensor, "clip time 3 height width"]:
         """The clips as a model takes them, in [0, 1]."""
-        return self.clips.permute(0, 1, 4, 2, 3).float() / 255
+        return to_clip(self.clips)
 
 
 def scenes(count: int, split: str, *, objects: int = 3, frames: int = 8, size: int = 32) -> Scenes:

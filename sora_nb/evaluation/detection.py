@@ -12,10 +12,9 @@ from torch import Tensor
 
 from sora_nb.layers.boxes import assign, iou
 
-Found = tuple[
-    Float[Tensor, "n 4"], Float[Tensor, " n"], Int[Tensor, " n"]
-]  # boxes, scores, classes of a frame
-There = tuple[Float[Tensor, "m 4"], Int[Tensor, " m"]]  # boxes and classes of a frame
+# Of a frame: boxes, scores and classes that were found; boxes and classes that are there.
+Found = tuple[Float[Tensor, "n 4"], Float[Tensor, " n"], Int[Tensor, " n"]]
+There = tuple[Float[Tensor, "m 4"], Int[Tensor, " m"]]
 COCO = tuple(np.arange(50, 100, 5) / 100)
 
 
@@ -103,8 +102,8 @@ def tracking_scores(true: Sequence[Tracks], found: Sequence[Tracks], least: floa
     """MOTA (Bernardin and Stiefelhagen 2008) and IDF1 (Ristani et al. 2016) over several clips.
 
     Frame by frame, an object keeps the track of the frame before while they overlap by ``least``, and the rest is assigned;
-    what is left is missed or false, and an object whose track is another than its last one is a switch. IDF1 assigns each object one track
-    for the whole clip and asks how many boxes then agree. Derived in chapter 17.
+    what is left is missed or false, and an object whose track is another than its last one is a switch. IDF1 assigns
+    each object one track for the whole clip and asks how many boxes then agree. Derived in chapter 17.
 
     Args:
         true: the objects of each clip, NaN where not seen.
