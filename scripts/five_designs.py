@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import statistics
 import time
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -98,14 +99,19 @@ def stage(folder: Path, runs: list[dict], jobs: int) -> list[dict]:
 
 
 def _start(folder: Path) -> None:
-    """Read the protocol and the files once a process."""
-    global P, DATA, FOLDER
+    """Read the protocol once a process."""
+    global P, FOLDER
     P, FOLDER = protocol(), folder
-    DATA = {level: {split: P.files(level, split) for split in ("train", "val")} for level in (1, 2)}
+
+
+@cache
+def data(level: int) -> dict:
+    """Training and validation files of a level, read when the first run wants them."""
+    return {split: P.files(level, split) for split in ("train", "val")}
 
 
 def _one(run: dict) -> None:
-    do(P, DATA[1 if run["kind"] == "level1" else 2], run, FOLDER)
+    do(P, data(1 if run["kind"] == "level1" else 2), run, FOLDER)
 
 
 # ------------------------------------------------------------------------------------------------ all runs
