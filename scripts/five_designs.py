@@ -106,8 +106,8 @@ def _start(folder: Path) -> None:
 
 @cache
 def data(level: int) -> dict:
-    """Training and validation files of a level, read when the first run wants them."""
-    return {split: P.files(level, split) for split in ("train", "val")}
+    """Training and validation files of a level, written where they are missing."""
+    return {split: protocol().files(level, split) for split in ("train", "val")}
 
 
 def _one(run: dict) -> None:
@@ -229,6 +229,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     seeds = range(options.seeds or p.sizes.seeds)
     whole = {name: (name, {}) for name in p.CONTESTANTS}
+    for level in {1, 2} if "level1" in options.parts else {2}:
+        data(level)  # writes the files with all cores, which a process of a pool may not do
     numbers: dict = {"protocol": p.digest, "sizes": vars(p.sizes) | {"seeds": len(seeds)}}
     numbers |= {"tuning": tune(p, folder, whole, options.jobs)}
     numbers["rates"] = rates = {name: best(tried) for name, tried in numbers["tuning"].items()}
