@@ -1054,7 +1054,7 @@ assert axis["wrong axis"][1] < 0.7 * math.log(4)  # it learns
 # %%
 for name, (model, _) in axis.items():
     with torch.no_grad():
-        tokens = model.frame(by_length[0][0][:100])
+        tokens = model.frame(by_length[0][0][:100].to(model.head.weight.device))
         rows = model.between.look(tokens, tokens).sum(-1)  # (B, M, T, T) -> (B, M, T)
     print(f"{name}: row sums from {rows.min():.2f} to {rows.max():.2f}")
 assert (rows - 1).abs().max() > 0.2
