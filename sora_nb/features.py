@@ -89,9 +89,8 @@ def cache_features(
     place = Path(folder) / f"{name}-{fingerprint(model)[:12]}"
     place.mkdir(parents=True, exist_ok=True)
     world = processes.join()
-    mine = processes.shard(
-        sources, world
-    )  # of the whole list: what is missing looks different in each process
+    # Of the whole list: what is missing looks different in each process.
+    mine = processes.shard(sources, world)
     files = [place / f"{_digest(source, stride)}.npy" for source in mine]
     missing = {file: source for file, source in zip(files, mine, strict=True) if not _intact(file)}
     training = model.training
