@@ -372,8 +372,8 @@ for rank in (0, 1):
     found = two[rank]["ddp"] | {"FSDP": two[rank]["sharded"]["gradient"]}
     same = {name: bool((g - whole).abs().max() < 1e-12) for name, g in found.items()}
     assert same == {name: name != "DDP, 5 + 3" for name in same}
-print("equal to one process:", ", ".join(n for n, ok in same.items() if ok))
-print("not equal:", ", ".join(n for n, ok in same.items() if not ok))
+print("equal to one process:", "; ".join(n for n, ok in same.items() if ok))
+print("not equal:", "; ".join(n for n, ok in same.items() if not ok))
 off = (two[0]["ddp"]["DDP, 5 + 3"] - whole).norm() / whole.norm()
 print(f"5 + 3 clips, plain mean: off by {off:.0%}")
 kept = [two[r]["sharded"]["kept"] for r in (0, 1)]
