@@ -363,6 +363,18 @@ def test_solution_unfolds_and_diagram_follows_the_colors(browser, sample):
     page.close()
 
 
+def test_the_network_runs_in_the_built_page(browser, sample):
+    """Everything else about this page is in tests/test_live.py."""
+    page = browser.new_page()
+    page.goto((sample / "live.html").as_uri())
+    page.focus("#live-board")
+    for _ in range(6):
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_timeout(90)
+    page.wait_for_function("document.getElementById('live-status').textContent.includes('says: left')")
+    page.close()
+
+
 WRONG = """<!DOCTYPE html><html><body><article class="bd-article">
 <script>console.error("a complaint")</script><script src="http://127.0.0.1:9/x.js"></script>
 <div style="width: 3000px">wide</div><img src="data:image/png;base64,AA" style="background: white">
