@@ -364,13 +364,10 @@ def test_solution_unfolds_and_diagram_follows_the_colors(browser, sample):
 
 
 def test_the_network_runs_in_the_built_page(browser, sample):
-    """Everything else about this page is in tests/test_live.py."""
     page = browser.new_page()
     page.goto((sample / "live.html").as_uri())
-    page.focus("#live-board")
     for _ in range(6):
-        page.keyboard.press("ArrowLeft")
-        page.wait_for_timeout(90)
+        page.locator("#live-board").press("ArrowLeft", delay=90)
     page.wait_for_function("document.getElementById('live-status').textContent.includes('says: left')")
     page.close()
 
