@@ -102,7 +102,7 @@ with torch.inference_mode():
         said.append(scores.softmax(-1)[0])
 said = torch.stack(said)  # (80, 12)
 
-# %% mystnb={"figure": {"name": "fig-20-first", "caption": "Probability of each motion after each frame; the true one lies between the two orange lines. The first clip is named after a few frames. What comes later is answered more and more slowly, and in part not at all: the model still averages over everything since the first frame."}, "image": {"alt": "A map of twelve rows and eighty columns; bright runs follow the orange marks at first and lag behind later"}}
+# %% mystnb={"figure": {"name": "fig-20-first", "caption": "Probability of each motion after each frame; the true one lies between the two orange lines. The first clip is named at its second frame. The three that follow are not seen at all: the model averages over everything since the first frame, and says left long after."}, "image": {"alt": "A map of twelve rows and eighty columns; one bright run fills the first row far beyond its marks, the other marks stay dark"}}
 fig, ax = plt.subplots(figsize=(8, 2.9))
 ax.imshow(said.T, aspect="auto", vmin=0, vmax=1)
 for k, i in enumerate(shown):
@@ -465,7 +465,10 @@ def from_pipe():
 
 # %%
 clocks = {"file": clocked(file_frames(path)), "pipe": clocked(from_pipe())}
-print("on", platform.processor() or platform.machine(), "one thread")
+told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+names = [line.split(":")[1].strip() for line in told.splitlines() if line.startswith("model name")]
+DEVICE = f"{(names or [platform.machine()])[0]}, one thread"
+print("on", DEVICE)
 for name, (_, ms, factor) in clocks.items():
     (f50, m50), (f95, m95) = np.percentile(ms, [50, 95], axis=0)
     print(
@@ -536,6 +539,8 @@ print("not seen in time    ", *(f"{table['drop the oldest', slow][0]:6.2f}" for 
 
 
 # %% [markdown]
+# When the model is twice too slow, keeping everything does no harm yet: it has seen eight frames by the deadline, the first eight, and here they tell as much as every other one. From three periods on the end of the clip is missing, and the backlog grows for as long as the stream lasts.
+#
 # A different loss happens on the way: a network drops frames at random while the model has time. Then you may *skip* the gap or *repeat* the last frame, so that the model's clock runs on.
 
 
@@ -559,7 +564,7 @@ for name, row in lost.items():
         f"{name:8s}", *(f"{share:.0%} lost: {a:.2f} " for share, a in zip(shares, row, strict=True))
     )
 
-# %% mystnb={"figure": {"name": "fig-20-dropped", "caption": "Accuracy at the deadline. Left, a model that is too slow: dropping the oldest and the newest lie close, keeping everything falls behind. Right, frames lost at random on the way: skipped or repeated."}, "image": {"alt": "Two panels of falling lines; left three lines against periods a frame, right two lines against the share of lost frames"}}
+# %% mystnb={"figure": {"name": "fig-20-dropped", "caption": "Accuracy at the deadline. Left, a model that is too slow: dropping the oldest and the newest lie close, keeping everything falls behind from three periods on. Right, frames lost at random on the way: skipping the gap is no worse than repeating."}, "image": {"alt": "Two panels of falling lines; left three lines against periods a frame, right two lines against the share of lost frames"}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(8, 2.7), sharey=True)
 for name in POLICIES:
     left.plot(slows, [table[name, slow][1] for slow in slows], "o-", ms=4, label=name)
@@ -569,7 +574,7 @@ left.set(xlabel="periods that the model needs a frame", ylabel="right", ylim=(0,
 right.set(xlabel="share of frames lost")
 for ax in (left, right):
     ax.axhline(1 / 12, color=plots.GRAY, ls="--", lw=1)
-    ax.legend(fontsize=8, loc="lower left")
+    ax.legend(fontsize=8, loc=(0.03, 0.13))
 
 # %%
 worst = [slow for slow in slows[1:] if table["keep everything", slow][1] < min(table["drop the oldest", slow][1], table["drop the newest", slow][1])]  # fmt: skip
@@ -581,7 +586,7 @@ print("keeping everything is worst:", "holds" if len(worst) == len(slows) - 1 el
 # %% [markdown]
 # ## One file for every runtime
 #
-# A phone, a page, a microcontroller's bigger sister: none of them runs Python. ONNX is a file format for the graph of one step. The state has no place in a graph, so it goes in and comes out as plain tensors, and whoever calls keeps it:
+# A phone, a web page, a small board: few of them run Python. ONNX is a file format for the graph of one step. The state has no place in a graph, so it goes in and comes out as plain tensors, and whoever calls keeps it:
 
 
 # %%
@@ -772,7 +777,7 @@ def show(rows):
 show(eight)
 
 # %% [markdown]
-# The file shrinks by less than four, because the GRU stays as it is. And it becomes *slower*: with so little to multiply, the work of turning numbers into integers and back is more than what it saves. Where does it begin to pay? Take the frame network alone, at 64 pixels, with one, four and eight times the channels:
+# What eight bits cost in accuracy is less than 600 clips can tell. The file shrinks by less than four, because the GRU stays as it is. And it becomes *slower*: with so little to multiply, the work of turning numbers into integers and back is more than what it saves. Where does it begin to pay? Take the frame network alone, at 64 pixels, with one, four and eight times the channels:
 
 
 # %%
@@ -822,7 +827,7 @@ eight |= {"level 2, careless": scored(careless_file, tough["test"])}
 show({name: row for name, row in eight.items() if name != "level 2, dynamic"})
 
 # %% [markdown]
-# Nothing crashed, and on short clips the loss looks like an ordinary price of eight bits. A state is not an activation: leave it in floats, or calibrate on streams as long as yours.
+# Nothing crashed, and on clips of sixteen frames the loss would pass for the ordinary price of eight bits. A state is not an activation: leave it in floats, or calibrate on streams as long as yours.
 
 # %% [markdown]
 # ## Fewer channels
@@ -853,7 +858,7 @@ first = torch.tensor([[0.5, -0.6, 0.4], [0.1, 0.1, -0.1], [-0.3, 0.2, 0.6], [0.2
 second = torch.tensor([[0.7, 0.2, -0.4, 0.1], [-0.5, 0.3, 0.8, -0.2]])
 norms = first.abs().sum(1)
 stay = norms.topk(2).indices.sort().values
-ax = schematics.canvas(17.5, 6.2)
+ax = schematics.canvas(17.5, 5.3)
 schematics.cells(ax, first, (1.2, 1), form="{:.1f}", title="first", rows=list("0123"))
 schematics.cells(ax, norms[:, None], (4.6, 1), form="{:.1f}", color=plots.GREEN, title="L1", mark=[(int(i), 0) for i in stay])  # fmt: skip
 schematics.cells(ax, second, (6.6, 2), form="{:.1f}", title="second", columns=list("0123"))
@@ -954,7 +959,7 @@ print(f"right: {(heard[:, -1].argmax(1) == labels).float().mean():.2f} -> {raw:.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-20-soft", "caption": "Logits 4, 2 and 0 at temperatures 1, 2 and 4. The hotter, the more is told about the classes that are not the answer: the third goes from 0.02 to 0.19."}, "image": {"alt": "A table of three rows and three columns of probabilities beside the row of a label with one 1"}}
 v = torch.tensor([4.0, 2.0, 0.0])
-ax = schematics.canvas(13, 5)
+ax = schematics.canvas(13, 5.4)
 schematics.cells(ax, [[1, 0, 0]], (3, 1), rows=["label"], columns=["left", "right", "shrink"], color=plots.GRAY)  # fmt: skip
 for row, temperature in enumerate((1, 2, 4)):
     schematics.cells(ax, (v / temperature).softmax(0), (3, 2.1 + row), rows=[f"T = {temperature}"], form="{:.2f}")  # fmt: skip
@@ -1172,6 +1177,7 @@ for size, path in (("whole", onnx_file), ("small", small_file)):
     rows[f"{size}, float"] = scored(path, test)
     for kind in ("dynamic", "static"):
         rows[f"{size}, {kind}"] = scored(quantized(path, kind, clips=level1), test)
+print("on", DEVICE)
 show(rows)
 
 # %% mystnb={"figure": {"name": "fig-20-pareto", "caption": "Accuracy against time and against bytes; 95 % intervals over clips. On the line stand those that no other beats in both: the Pareto front. Eight bits are on the front for bytes and not for time."}, "image": {"alt": "Two panels with six points each; in the left one the float versions are furthest left, in the right one the eight-bit versions"}}
@@ -1222,7 +1228,7 @@ used, right = early(hard_heard, hard_labels, threshold)
 fixed = (hard_heard.argmax(-1) == hard_labels[:, None]).float()  # (N, T)
 print(f"threshold {threshold:.3f}: {used.mean():.1f} of 16 frames, right {right.mean():.3f}; all frames {fixed[:, -1].mean():.3f}")  # fmt: skip
 
-# %% mystnb={"figure": {"name": "fig-20-early", "caption": "Accuracy against mean frames used. Leaving early (line) lies above looking at the same number of frames in every clip (dots); the cross is the threshold chosen on validation. Right, how many frames the clips took."}, "image": {"alt": "Left, a curve that rises steeply above a row of dots and meets them at sixteen frames; right, a histogram of frames used"}}
+# %% mystnb={"figure": {"name": "fig-20-early", "caption": "Accuracy against mean frames used. Leaving early (line) lies above looking at the same number of frames in every clip (dots) where few are used, and meets them towards the right; the cross is the threshold chosen on validation. Right, how many frames the clips took: many a few, and many all."}, "image": {"alt": "Left, a curve that rises steeply above a row of dots and meets them at sixteen frames; right, a histogram of frames used"}}
 fig, (left, hist) = plt.subplots(1, 2, figsize=(8, 2.8), width_ratios=(3, 2))
 curve = [early(hard_heard, hard_labels, t) for t in thresholds]
 left.plot([u.mean() for u, _ in curve], [r.mean() for _, r in curve], label="leave when sure")
