@@ -28,16 +28,16 @@ def psnr(
 def ssim(restored: Images, true: Images) -> Float[Tensor, " n"]:
     """Structural similarity of each image (Wang et al. 2004), for values in [0, 1]. Derived in chapter 18.
 
-    Means, variances and the covariance are those under a Gaussian window of 11 × 11 pixels, deviation 1.5; where the
-    window leaves the image, nothing is counted.
+    Means, variances and the covariance are those under a Gaussian window of 11 × 11 pixels, deviation 1.5, on the image
+    mirrored at its edges.
     """
     at = torch.arange(11.0, device=true.device) - 5
     bell = torch.exp(-(at**2) / (2 * 1.5**2))
     window = torch.outer(bell, bell)
     window = (window / window.sum()).expand(true.shape[1], 1, 11, 11)
 
-    def local(x: Tensor) -> Tensor:  # smaller by the window's margin
-        return F.conv2d(x, window, groups=x.shape[1])
+    def local(x: Images) -> Images:
+        return F.conv2d(F.pad(x, (5, 5, 5, 5), mode="reflect"), window, groups=x.shape[1])
 
     a, b = local(restored), local(true)
     var_a, var_b = local(restored**2) - a**2, local(true**2) - b**2
