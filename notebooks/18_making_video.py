@@ -47,7 +47,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from torchmetrics.functional.image import structural_similarity_index_measure as reference_ssim
 
-from sora_nb import checkpoints, evaluation, ledger, plots, recipe, schematics
+from sora_nb import checkpoints, ledger, plots, recipe, schematics
 from sora_nb.evaluation import mean_interval, pair_scores, wilson
 from sora_nb.evaluation.generation import frechet_distance, nearest
 from sora_nb.layers.patches import tubelets
