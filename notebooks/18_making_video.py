@@ -804,11 +804,11 @@ def compensate(before, after, block, reach):
 
 
 class Restorer(nn.Module):
-    """A first answer plus what four convolutions say, which is nothing at first."""
+    """A rival's answer plus what four convolutions say, which is nothing at first."""
 
-    def __init__(self, channels, width=32):
+    def __init__(self, channels, rival=None, width=32):
         super().__init__()
-        layers = []
+        self.rival, layers = rival, []
         for inside, dilation in ((channels, 1), (width, 2), (width, 4)):
             layers += [nn.Conv2d(inside, width, 3, padding=dilation, dilation=dilation), nn.GELU()]
         self.net = nn.Sequential(*layers, nn.Conv2d(width, 3, 3, padding=1))
@@ -816,7 +816,7 @@ class Restorer(nn.Module):
         nn.init.zeros_(self.net[-1].bias)
 
     def forward(self, given, base):
-        return base + self.net(given - 0.5)
+        return self.rival(given, base) + self.net(given - 0.5)
 
 
 # %% [markdown]
@@ -833,7 +833,24 @@ print(
 )
 
 # %% [markdown]
-# The networks start where the rivals stop, so that training can only add. For noise and size: a first answer plus four convolutions that say nothing at first. For missing frames: motion compensation with *all* displacements at once, each weighted by a softmax of how well its blocks agree (attention, once more, over displacements), and four convolutions that adjust the weights.
+# The networks start where the rivals stop, so that training can only add. For noise and size: the best linear filter plus four convolutions that say nothing at first. For missing frames: motion compensation with *all* displacements at once, each weighted by a softmax of how well its blocks agree (attention, once more, over displacements), and four convolutions that adjust the weights.
+
+
+# %% tags=["protocol"]
+def linear_filter(task, size=5):
+    """The best linear filter of size × size pixels of what is given, by least squares."""
+    given, base, true, _ = problem(task, clips["train"], 200, 999)
+    rows = F.unfold(given, size, padding=size // 2).movedim(1, 2).flatten(0, 1)
+    rows = torch.cat((rows, torch.ones(len(rows), 1)), 1)
+    square = rows.T @ rows
+    ridge = 1e-4 * square.diag().mean() * torch.eye(len(square))
+    weight = torch.linalg.solve(square + ridge, rows.T @ (true - base).flatten(2).movedim(1, 2).flatten(0, 1))  # fmt: skip
+
+    def apply(given, base):
+        found = F.unfold(given, size, padding=size // 2).movedim(1, 2)
+        return base + (found @ weight[:-1] + weight[-1]).movedim(1, 2).view_as(base)
+
+    return apply
 
 
 # %% tags=["protocol"]
@@ -843,7 +860,7 @@ class Matcher(nn.Module):
     def __init__(self, reach, width=32):
         super().__init__()
         self.reach, self.side = reach, 2 * reach + 1
-        self.net = Restorer(self.side**2 + 6, width).net
+        self.net = Restorer(self.side**2 + 6, width=width).net
         self.net[-1] = nn.Conv2d(width, 2 * self.side**2, 3, padding=1)
         nn.init.zeros_(self.net[-1].weight)
         nn.init.zeros_(self.net[-1].bias)
@@ -865,7 +882,8 @@ def train_restorer(task, seed, updates):
     """A network for one task, and its loss as a share of the first answer's, over the last fifth."""
     torch.manual_seed(seed)
     reach = {"one frame missing": 2, "three frames missing": 3}.get(task)
-    model, shares = Matcher(reach) if reach else Restorer(9), []
+    model = Matcher(reach) if reach else Restorer(9, linear_filter(task))
+    shares = []
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for step in range(updates):
         optimizer.param_groups[0]["lr"] = training.learning_rate(step, updates, 3e-3, warmup=0.1)
@@ -880,22 +898,6 @@ def train_restorer(task, seed, updates):
 
 
 # %% tags=["protocol"]
-def linear_filter(task, size=5):
-    """The best linear filter of size × size pixels of what is given, by least squares."""
-    given, base, true, _ = problem(task, clips["train"], 200, 999)
-    rows = F.unfold(given, size, padding=size // 2).movedim(1, 2).flatten(0, 1)
-    rows = torch.cat((rows, torch.ones(len(rows), 1)), 1)
-    square = rows.T @ rows
-    ridge = 1e-4 * square.diag().mean() * torch.eye(len(square))
-    weight = torch.linalg.solve(square + ridge, rows.T @ (true - base).flatten(2).movedim(1, 2).flatten(0, 1))  # fmt: skip
-
-    def apply(given, base):
-        found = F.unfold(given, size, padding=size // 2).movedim(1, 2)
-        return base + (found @ weight[:-1] + weight[-1]).movedim(1, 2).view_as(base)
-
-    return apply
-
-
 def rivals(task):
     """Answers that need no network, as functions of what is given and the first answer."""
     mean = lambda given, base: sum(given.split(3, 1)) / (given.shape[1] // 3)  # noqa: E731
