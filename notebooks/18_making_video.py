@@ -538,6 +538,23 @@ for name, ok in outcome.items():
     print(f"{name}:", "holds" if ok else "REFUTED")
 
 # %% [markdown]
+# ### The same, larger
+#
+# `SORA_NB_TIER=T1 python scripts/making_video.py` runs the same code on one GPU: 24,000 clips drawn on the spot, a wider code, a flow of twice the depth, three seeds. If its receipt is there, this is what it says and what it made:
+
+# %% mystnb={"figure": {"name": "fig-18-large", "caption": "The larger run, one clip of each motion, not selected; empty where nobody has run it."}, "image": {"alt": "Six rows of frames, two clips side by side in each"}}
+large, picture = ROOT / "book/results/making_video_large.json", ROOT / "book/_static/making_video_large.png"  # fmt: skip
+fig, ax = plt.subplots(figsize=(8.5, 3.4))
+ax.axis("off")
+if large.exists():
+    receipt = ledger.read_receipt("making_video_large")
+    for seed, row in receipt["numbers"]["flow"].items():
+        best = row["by guidance"]["2.0"]
+        print(f"seed {seed}, {row['updates']} updates: motion {best['overall']:.2f}, direction {best['within']:.2f},",
+              f"Fréchet {best['frechet']:.2f} at {best['clips']} clips")  # fmt: skip
+    _ = ax.imshow(plt.imread(picture))
+
+# %% [markdown]
 # ### A distance between sets, and its bias
 #
 # A judge of single clips does not notice if all clips of a class are the same one. The **Fréchet distance** {cite}`heusel2017fid` compares sets: take features of many made and many real clips, pretend both are normal distributions, and measure how far these lie apart,

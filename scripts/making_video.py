@@ -36,7 +36,7 @@ SIZES = settings(
     ),
     T1=dict(
         train=24_000, test=2400, width=128, dim=256, depth=8, heads=8, hidden=1024, batch=256,
-        code=2500, judge=1200, flow=4000, seeds=3, each=100, steps=16,
+        code=1500, judge=800, flow=2500, seeds=3, each=100, steps=16,
     ),
 )  # fmt: skip
 SCALES, STEPS, SCALE = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0), (1, 2, 4, 8, 16, 32), 2.0
@@ -87,9 +87,9 @@ def optimize(model: nn.Module, loss, updates: int, peak: float, seed: int, avera
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         losses[step] = value.detach()
-        keep = min(average, (1 + step) / (10 + step))
-        for name, tensor in model.state_dict().items():
-            if tensor.is_floating_point():
+        if average:
+            keep = min(average, (1 + step) / (10 + step))
+            for name, tensor in model.state_dict().items():
                 slow[name].lerp_(tensor, 1 - keep)
     if average:
         model.load_state_dict(slow)
@@ -176,7 +176,7 @@ def make(flow, code, labels, first=None, scale=SCALE, steps=SIZES.steps, heun=Fa
     """Clips from noise; the noise depends on the seed alone."""
     noise = torch.randn(len(labels), 4, 8, 8, 8, generator=torch.Generator().manual_seed(seed)).to(HERE)
     made = []
-    for i in torch.arange(len(labels), device=HERE).split(120):
+    for i in torch.arange(len(labels), device=HERE).split(1200 if HERE.type == "cuda" else 120):
         bound = field(flow, labels[i], None if first is None else first[i], scale)
         made.append(code.decode(integrate(bound, noise[i], steps, heun=heun)).clamp(0, 1))
     return torch.cat(made)
@@ -215,6 +215,7 @@ def copies(made, frames, test) -> dict:
     return result
 
 
+@torch.no_grad()
 def edit(
     flow, code, x: torch.Tensor, old: torch.Tensor, new: torch.Tensor, scale=SCALE, steps=32
 ) -> torch.Tensor:
@@ -223,6 +224,7 @@ def edit(
     return code.decode(integrate(field(flow, new, scale=scale), noise, steps)).clamp(0, 1)
 
 
+@torch.no_grad()
 def score(flow, code, scorer, frames, test, labels) -> dict:
     """All that the receipt says of one trained flow."""
     wanted = torch.arange(NONE, device=HERE).repeat(SIZES.each)

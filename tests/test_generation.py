@@ -74,6 +74,12 @@ def test_backwards_undoes_forwards():
     assert_close(back, start, atol=1e-3, rtol=0)
 
 
+def test_a_walk_backwards_begins_where_it_is_told():
+    seen = []
+    integrate(lambda x, t: seen.append(t[0].item()) or x, torch.ones(1, 1), 4, start=1.0, end=0.0)
+    assert seen == [1.0, 0.75, 0.5, 0.25]
+
+
 def test_guidance_by_hand():
     x, t = torch.zeros(1, 2), torch.zeros(1)
     without, told = (lambda x, t: x + torch.tensor([1.0, 0.0])), (lambda x, t: x + torch.tensor([2.0, 1.0]))

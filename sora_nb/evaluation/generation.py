@@ -26,10 +26,10 @@ def psnr(
 
 
 def ssim(restored: Images, true: Images) -> Float[Tensor, " n"]:
-    """Structural similarity of each image (Wang et al. 2004), for values in [0, 1]. Derived in chapter 18.
+    """Structural similarity of each image (Wang et al. 2004), for values in [0, 1].
 
     Means, variances and the covariance are those under a Gaussian window of 11 × 11 pixels, deviation 1.5, on the image
-    mirrored at its edges.
+    mirrored at its edges. Derived in chapter 18.
     """
     at = torch.arange(11.0, device=true.device) - 5
     bell = torch.exp(-(at**2) / (2 * 1.5**2))
@@ -48,9 +48,10 @@ def ssim(restored: Images, true: Images) -> Float[Tensor, " n"]:
 
 
 def frechet_distance(a: Float[Tensor, "n dim"], b: Float[Tensor, "m dim"]) -> float:
-    """|μa − μb|² + tr(Σa + Σb − 2·√(Σa Σb)): the Fréchet distance of two normal distributions. Derived in chapter 18.
+    """|μa − μb|² + tr(Σa + Σb − 2·√(Σa Σb)): the Fréchet distance of two normal distributions.
 
     It is biased: two samples of one distribution lie apart, by about as much as 1/n (Chong and Forsyth 2020).
+    Derived in chapter 18.
 
     Raises:
         ValueError: fewer than two rows in either.

@@ -28,10 +28,11 @@ def from_tubelets(
 
 
 class LatentVideo(nn.Module):
-    """Clips to a small grid of latents in space and time, and back. Derived in chapter 18.
+    """Clips to a small grid of latents in space and time, and back.
 
     Each block of ``size`` becomes ``channels`` numbers: its leading principal components, to which a small convolutional
     network may add. Both networks start at zero, so that the untrained model is principal component analysis of blocks.
+    Derived in chapter 18.
 
     Args:
         channels: numbers a block.
@@ -101,10 +102,10 @@ def modulate(
 
 
 class AdaptiveBlock(nn.Module):
-    """A transformer block that a condition shifts, scales and gates: adaLN-zero. Derived in chapter 18.
+    """A transformer block that a condition shifts, scales and gates: adaLN-zero.
 
     The six vectors come from one linear layer of the condition, which starts at zero: with gates of 0, the block starts
-    as the identity (Peebles and Xie 2023).
+    as the identity (Peebles and Xie 2023). Derived in chapter 18.
     """
 
     def __init__(self, dim: int, heads: int, hidden: int | None = None):
