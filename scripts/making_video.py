@@ -279,9 +279,7 @@ def sheet(rows: list[torch.Tensor]) -> None:
     strips = [clip[::2].permute(2, 0, 3, 1).flatten(1, 2) for clip in rows]  # (H, T·W, 3)
     grid = torch.cat([torch.cat(strips[i : i + 2], 1) for i in range(0, len(strips), 2)], 0)
     picture = Image.fromarray((grid.cpu().numpy() * 255).round().astype("uint8"))
-    picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST).save(
-        ROOT / "book" / "_static" / "making_video_large.png", optimize=True
-    )
+    picture.save(ROOT / "book" / "_static" / "making_video_large.png", optimize=True)
 
 
 def main() -> None:
