@@ -87,10 +87,10 @@ with torch.no_grad():
 # %% [markdown]
 # ## See it first
 #
-# A digit moves among other things. Design D names the motion; the bright spots are where the gradient of its answer is large.
+# A digit moves, another stands still, the background pans and flickers. Design D names the motion; the bright spots are where the gradient of its answer is large.
 
 # %% mystnb={"figure": {"name": "fig-21-first", "caption": "A test clip, and how strongly D's score for its answer would change with each pixel. The heat follows the digit; a fainter trace of the digit's whole path shows in every frame."}, "image": {"alt": "Two rows of eight frames: a digit over a photograph, and a heat map bright at the digit"}}
-shown = 7
+shown = 49
 heat = gradient(D, clips[[shown]], said[[shown]]).abs().sum(2)[0]  # (8, 32, 32)
 picture = torch.from_numpy(plt.cm.cividis((heat / heat.max()).sqrt().numpy())[..., :3]).movedim(
     -1, 1
@@ -690,7 +690,7 @@ for name, values in cascade.items():
 ax.axhline(0.5, color=plots.GRAY, ls="--", lw=1)
 ax.set(xticks=range(5), ylabel="Spearman's ρ", ylim=(-0.15, 1.05))
 ax.set_xticklabels(["trained", *steps], fontsize=8)
-_ = ax.legend(fontsize=7, loc="lower left", ncols=2)
+_ = ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 # %% tags=["protocol"]
@@ -976,3 +976,113 @@ def evidence(rows):
 ledger.claim("A17", verdict(tests["A"]), evidence(tests["A"]))
 ledger.claim("D18", verdict(tests["D"]), evidence(tests["D"]))
 ledger.claim("E22", verdict(tests["E"]), evidence(tests["E"]))
+
+# %% [markdown]
+# ## What the articles said, and what is true
+#
+# | printed | true |
+# |---|---|
+# | the inner workings are complex, so the decision is hard to explain (A, D, E) | *where* and *when* the model looks can be measured, and the measurement tested; *how* it decides is another question |
+# | explanation techniques should be brought in (E) | they are a few lines each; what takes work is finding out which of them to believe |
+# | (often added: attention shows what a Transformer looks at) | rollout knows no class and no sign; see its rows above |
+#
+# ## What you should know
+#
+# - A map answers one question: slope, share on a way from nothing, effect of a hole, last layer, attention. Say which.
+# - "Nothing" is a choice. For a model that centers, it is the still clip; black holes move.
+# - Centering makes slopes add up to 0 over time: ghosts in every frame, and blindness to still patches.
+# - Compare with a map that knows no model, and with random weights. Being plausible is neither.
+# - A shortcut shows in the corner's heat if you know the corner, and have a clean model to compare with.
+#
+# **Recall.** Answer before you unfold.
+#
+# 1. Both baselines, black and still, give complete attributions that sum to the same. Why do they still differ, and in which direction of the array?
+# 2. Why does a map that is the same everywhere earn exactly chance in `pointing`, and not 0 or 1?
+# 3. D's gradient keeps its order when all weights are random. What does it show then?
+# 4. A patch of one colour stands in the corner of all "left" clips in training. Can D learn to use it? And MeanPool, which does not center?
+#
+# ```{admonition} Answers
+# :class: dropdown
+# 1. The factor in front differs by $\bar x$, which is the same in every frame, times slopes that add up to 0 over time. So they differ along time, at places that are bright and stand still.
+# 2. All pixels are hottest, and they share the hit: the share of them that lies in a box is chance.
+# 3. Where activations are large whatever the weights: where something moves.
+# 4. D cannot: the patch is subtracted before the first layer. MeanPool can, and it will.
+# ```
+#
+# ## Exercises
+#
+# ```{exercise} Warm-up: past a kink
+# :label: ex-21-kink
+# $f(a) = \max(a - 1, 0)$, from 0 to 3. Compute slope times input at 3, and integrated gradients. Which one is complete, and what does the midpoint rule with three steps say?
+# ```
+#
+# ```{solution} ex-21-kink
+# :class: dropdown
+# Slope times input is 3. The slope is 0 up to 1 and 1 from there on: its mean is 2/3, so IG is 2 = f(3) − f(0). The midpoints are 0.5, 1.5 and 2.5, with slopes 0, 1, 1: exactly 2.
+# ```
+#
+# ```{exercise} Warm-up: chance
+# :label: ex-21-chance
+# The box is 10 × 12 pixels in each of six frames and missing in two; frames are 32 × 32. What is chance in the pointing game? And for a map that is 0 but in the two frames without a box?
+# ```
+#
+# ```{solution} ex-21-chance
+# :class: dropdown
+# $120/1024$, about 12 in 100: the two frames do not count. In the other six that map is 0 everywhere, a constant, and earns the same.
+# ```
+#
+# ```{exercise} Build: why left and not right?
+# :label: ex-21-twin
+# Explain the difference of two scores, the answer's and that of its reversal twin `said ^ 1`. Wrap D in a module that returns it as its only score, and pass classes of 0. Tests to pass: the sum of IG is the difference at $x$ less that at the still clip. Do the maps move to other frames?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+# `(s.gather(1, c[:, None]) - s.gather(1, (c ^ 1)[:, None]))` has shape $(B, 1)$. What both classes need ("something crosses") cancels.
+# ```
+#
+# ```{exercise} Build: smaller holes
+# :label: ex-21-holes
+# Run `occlusion` with windows of 2 × 4 × 4, and with windows of 2 × 8 × 8 at a stride of 4. How many passes does each take? Does deletion get better, and why might small holes do *worse*?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+# 256 and 196. A small hole removes so little that the rest of the digit makes up for it: each falls short, and noise decides the order.
+# ```
+#
+# ```{exercise} Build: the clip backwards
+# :label: ex-21-backwards
+# Reverse a clip in time. The answer should be the twin; should the map be the reversed map? Write the test with `spearman`, for each method, and put the pairs in order. Which method is closest to 1, and does that make it better?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+# Nothing in D makes it so: its LSTM reads one way. *No model* has 1 by construction; so being near 1 proves nothing about the model.
+# ```
+#
+# ```{exercise} Explore: a lamp that is harder to find
+# :label: ex-21-lamp
+# Make the lamp 2 × 2, or as bright as the picture's mean plus a tenth, or move it to a random corner in each clip. When is the shortcut no longer taken, and when is it taken and no method reveals it by our thresholds?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+# With a random corner "heat in the corner" has to become heat in *the clip's own* corner: you can only measure what you suspect.
+# ```
+#
+# ```{exercise} Explore: your own model
+# :label: ex-21-own
+# Take a recipe of {chapter}`14` that you trained on your own videos. Look at twenty maps of right answers and twenty of wrong ones, with *no model* beside each. Then state, as a number, what you think the model looks at, and test it with `deletion`.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+# "The logo in the corner" is a mask: compare deleting it with deleting as many other pixels.
+# ```
+#
+# ## References
+#
+# ```{bibliography}
+# :filter: docname in docnames
+# ```
