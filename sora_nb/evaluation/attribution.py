@@ -105,7 +105,12 @@ def pointing(
 
 @torch.no_grad()
 def deletion(
-    model: Model, clips: Clips, classes: Classes, baseline: Clips, heat: Float[Tensor, "batch t h w"], steps: int
+    model: Model,
+    clips: Clips,
+    classes: Classes,
+    baseline: Clips,
+    heat: Float[Tensor, "batch t h w"],
+    steps: int,
 ) -> Float[Tensor, "batch points"]:
     """Probability of each clip's class while its hottest cells are replaced by the baseline's, in ``steps`` equal parts.
 
