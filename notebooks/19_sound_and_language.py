@@ -125,7 +125,7 @@ for row in range(3):
 #
 # $$P_k = \Bigl| \sum_{n=0}^{N-1} w_n s_n\, e^{-2\pi i k n / N} \Bigr|^2 .$$
 #
-# **Mel.** You hear the step from 200 to 300 Hz better than that from 5,000 to 5,100. The mel scale {cite}`stevens1937mel` counts $2595 \log_{10}(1 + f/700)$; triangles of equal width *in mels* add up the power, and a logarithm makes loudness a matter of offset.
+# **Mel.** You hear the step from 200 to 300 Hz better than that from 5,000 to 5,100. The scale of heard pitch {cite}`stevens1937mel` is usually written $2595 \log_{10}(1 + f/700)$; triangles of equal width *in mels* add up the power, and a logarithm makes loudness a matter of offset.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-19-mel", "caption": "Three mel bands over seven frequencies of an FFT. Each band's energy is a weighted sum of powers: the tone at 500 Hz (heavy) falls into bands 0 and 1, in shares that tell where between their peaks it lies."}, "image": {"alt": "A row of seven powers, a three by seven table of weights between zero and one, and a column of three energies"}}
 weights = mel_filters(3, 12, 2000, 100, 1000)  # (7, 3): frequencies 0, 167, …, 1000 Hz
@@ -382,6 +382,18 @@ for way in WAYS:
     print(f"{way:10s} {RATES[way]:.0e}  {loss:.2f}  {row}")
 
 # %% [markdown]
+# Predictions (1) to (3), from the table:
+
+# %%
+scores = {way: told(model, mixed, mel)[0] for way, model in joint.items()}
+for name, ok in {
+    "pictures alone near one half": 0.4 < scores["video"] < 0.6,
+    "sound alone near one in six": 0.1 < scores["sound"] < 0.23,
+    "each way of joining near one": min(scores[w] for w in WAYS[2:]) > 0.9,
+}.items():
+    print(f"{name}:", "holds" if ok else "REFUTED")
+
+# %% [markdown]
 # Now take a channel away from the finished models: the pictures stand still at their mean, the sound is silent, or the sound is that of a clip that runs the other way.
 
 # %%
@@ -391,7 +403,7 @@ for way in ("early", "late", "attention"):
     print(f"{way:10s}", "      ".join(f"{told(joint[way], mixed, mel, **c)[2]:.2f}" for c in cases))
 
 # %% [markdown]
-# No surprise so far: of the direction the models know what the sound says.
+# No surprise so far: of the direction the models know what the sound says, and if it lies, they lie.
 #
 # ### When the pictures know it all
 #
@@ -454,9 +466,11 @@ table = {name: np.array(rows) for name, rows in record_of["worlds"].items()}
 print(
     f"{record_of['updates']} updates, {record_of['clips']} clips, {len(table['in order: video'])} seeds; means"
 )
-print(f"{'':26s} overall  pair  direction  no sound  no pictures  other way  loss")
+print(f"{'':26s}  overall  pair  direction    no     no      other  loss")
+print(f"{'':26s}                           sound  pictures  way")
 for name, rows in table.items():
-    print(f"{name:26s}", "      ".join(f"{x:.2f}" for x in rows.mean(0)))
+    a = [f"{x:.2f}" for x in rows.mean(0)]
+    print(f"{name:26s}  {a[0]}     {a[1]}  {a[2]}       {a[3]}   {a[4]}      {a[5]}   {a[6]}")
 edge = [w for w, by in record_of["rate_losses"].items() if RATES[w] in (min(map(float, by)), max(map(float, by)))]  # fmt: skip
 print("rate at the edge of the grid:", ", ".join(edge) or "none")
 
@@ -1054,7 +1068,8 @@ print(
     f"beam of 4, 100 clips: likelier sentence in {likelier:.2f}; exact {exact[0]:.2f} -> {exact[1]:.2f}"
 )
 for i in range(3):
-    print(f"  {right[i][0]}  |  {sentences['in order'][i]}")
+    print(f"  right    {right[i][0]}\n  written  {sentences['in order'][i]}")
+print("  blind   ", sentences["blind"][0])
 
 # %% [markdown]
 # ## Questions about a clip
@@ -1339,3 +1354,132 @@ ledger.claim(
     f"exact sentence in {caption[3]:.2f} of its captions; answers are right in {right[0]:.2f}, {right[1]:.2f} and {right[2]:.2f} "
     f"by kind (blind {guess[0]:.2f}, {guess[1]:.2f}, {guess[2]:.2f}). Single questions; no dialogue was tried.",
 )
+# %% [markdown]
+# ## What the articles said, and what is true
+#
+# | printed | true |
+# |---|---|
+# | sound and text make a representation richer | they add what the pictures lack; what the pictures do say may be learned from the easier channel alone |
+# | a model that sees video can tell its story | a decoder writes; without a vector that tells clips apart it writes good English about nothing |
+# | mel-frequency coefficients describe video | they describe sound: chapter 2's table, and an exercise here |
+#
+# ## What you should know
+#
+# - A log-mel is four steps: frame, window, transform, mel. Centre the windows on what they stand for.
+# - Where a sound belongs is written in time stamps and samples together.
+# - Train on both channels, test on each: a joined model that is right may still have learned one channel only.
+# - Before you believe a task without labels, ask what each half gives away by itself.
+# - A sentence encoder keeps what sentences are about. Centre it; train what has to be told apart; do not expect "not".
+# - Teacher forcing trains, greedy and beam write. BLEU scores the English; look up the content.
+# - A blind model is the first row of every table of captions and answers.
+#
+# **Recall.** Answer before you unfold.
+#
+# 1. Why is window $i$ centred at $(i + \frac12)H$ and not at $iH$?
+# 2. Late fusion adds scores. What does it do to probabilities, and what can it not see that early fusion can?
+# 3. A joined model is at 0.98 with both channels. Which two further numbers do you ask for?
+# 4. Why may two rows of a batch share a right answer, and what does the loss do about it?
+# 5. Why is a beam of 4 allowed to return a worse sentence, though it never returns a less likely one than greedy in our checks?
+#
+# ```{admonition} Answers
+# :class: dropdown
+# 1. Row $i$ stands for the samples $iH$ to $(i+1)H$, and frames are laid over these; at $iH$ all sound would be half a hop early.
+# 2. It multiplies them (and scales again). It sees no pattern of one channel at a moment with the other at that moment: whether they are in step.
+# 3. Its scores with each channel silent; and those of each channel trained alone.
+# 4. Two clips may have the same content. The target spreads over all of them.
+# 5. Likely under the model is not right about the clip. (And in general a beam may drop the beginning that greedy takes.)
+# ```
+#
+# ## Exercises
+#
+# ```{exercise} Warm-up: windows by hand
+# :label: ex-19-windows
+# A sound of 44,100 samples a second, windows of 2,048, hop 512. How many rows has a second, how far apart are the FFT's frequencies, and which of the two would you change to tell 100 from 110 Hz?
+# ```
+#
+# ```{solution} ex-19-windows
+# :class: dropdown
+# 86 whole hops; $44100 / 2048 \approx 21.5$ Hz. The window must be longer, at least twice as long here: a pitch told more finely is known less well in time.
+# ```
+#
+# ```{exercise} Warm-up: a product of opinions
+# :label: ex-19-product
+# In {numref}`fig-19-fusion` let the sound say 0.25 for all four. What comes out? And if it says 0 for *left* and *right*, though the clip moves right?
+# ```
+#
+# ```{solution} ex-19-product
+# :class: dropdown
+# The pictures' shares: a channel that knows nothing changes nothing. With a zero, *right* gets 0 whatever the pictures say: a late model is at the mercy of a channel that is sure and wrong.
+# ```
+#
+# ```{exercise} Build: MFCC
+# :label: ex-19-mfcc
+# Mel-frequency cepstral coefficients are the discrete cosine transform (type 2, orthonormal) of the 24 log-mel bands, of which one keeps the first 13. Write it as a matrix and check it below. Does *sound alone* still tell the direction from them?
+# ```
+
+
+# %% tags=["hide-input"]
+def check_mfcc(yours):
+    """True where yours(M), (steps, 24) -> (steps, 13), equals scipy's transform."""
+    from scipy.fft import dct
+
+    m = log_mel(heard, RATE)
+    return bool(np.allclose(yours(m), dct(m, norm="ortho", axis=1)[:, :13], atol=1e-4))
+
+
+k, n = np.arange(13)[:, None], np.arange(24)
+cosines = np.sqrt(2 / 24) * np.cos(np.pi * k * (2 * n + 1) / 48)
+cosines[0] /= np.sqrt(2)
+assert check_mfcc(lambda m: m @ cosines.T) and not check_mfcc(lambda m: m[:, :13])
+
+# %% [markdown]
+# ```{solution} ex-19-mfcc
+# :class: dropdown
+# The folded cell above holds the matrix: row $k$ is $\sqrt{2/24}\cos(\pi k (2n+1)/48)$, the first one divided by $\sqrt2$. Thirteen coefficients blur neighbouring bands, but a rising pitch still moves them; try `AudioVisual(12, fusion="sound", bands=13)`.
+# ```
+#
+# ```{exercise} Build: denials as wrong answers
+# :label: ex-19-not
+# Train `ClipsAndText` with one more candidate for each clip: the caption of its own motion with "does not move left" and the like in place of the verb. How far does the share of forbidden answers fall, and what does R@1 pay? Ask for a denial in words that you did not train.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+# In `matched`, put the denials' vectors below `t` and give the new columns target 0. Only the clips ask them.
+# ```
+#
+# ```{exercise} Build: lengths in a beam
+# :label: ex-19-length
+# Every word lowers the probability, so a beam likes short sentences. Divide the log-probability by $L^{0.7}$ before you compare. How does the mean length change, and does *exact*?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+# Two places in `beam` compare. A sentence that has ended must be compared with the others by the divided score; to stop early is then no longer safe.
+# ```
+#
+# ```{exercise} Explore: how late is late?
+# :label: ex-19-late
+# Shift the sound of the test clips by 0, 1, 2, 4 samples of the log-mel and score the joined models with frames in order. Which fusion suffers first, and which not at all?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+# `mel["test"].roll(k, 1)` moves rows; mind the rows that come round. Late fusion reads the sound by itself: to it a late sound is another sound of the same direction.
+# ```
+#
+# ```{exercise} Explore: your own film
+# :label: ex-19-own
+# Take a film with speech. Print `audio_delay`, draw its log-mel with 64 bands up to 4,000 Hz over a strip of frames, and find a moment (a clap, a door) that you can see *and* hear. By how many milliseconds do they disagree?
+# ```
+#
+# ```{hint}
+# :class: dropdown
+# `VideoReader.get_at` gives the frame at a time in seconds..
+# ```
+#
+# ## References
+#
+# ```{bibliography}
+# :filter: docname in docnames
+# ```
