@@ -26,7 +26,7 @@ from sora_nb.ledger import write_receipt
 from sora_nb.models import SoraFusion
 from sora_nb.settings import tier
 
-UPDATES, BATCH, SEEDS, TUNING_SEED = 600, 16, range(5), 100
+UPDATES, BATCH, SEEDS, TUNING_SEED = 400, 16, range(5), 100
 WAYS = {  # is there a start, and the body's rate as a share of the head's
     "frozen, linear head": (True, 0.0),
     "fine-tuned, one rate": (True, 1.0),
