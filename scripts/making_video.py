@@ -278,7 +278,7 @@ def sheet(made: list[torch.Tensor], name: str) -> None:
 
 def main() -> None:
     began = time.process_time()
-    name = "making_video_small" if tier() == "T0" else "making_video"
+    run = "making_video_small" if tier() == "T0" else "making_video"
     training.seed_everything(0)
     (frames, labels), (test, test_labels) = clips("train"), clips("test")
     code, judge, _ = (model.to(HERE) for model in build())
@@ -305,7 +305,7 @@ def main() -> None:
                 for part, network in parts.items():
                     checkpoints.save_weights(network.half(), FOLDER / f"{part}.safetensors")
                     network.float()
-            sheet(list(make(flow, code, torch.arange(NONE, device=HERE))), name)
+            sheet(list(make(flow, code, torch.arange(NONE, device=HERE))), run)
         print(seed, facts["flow"][str(seed)], flush=True)
     seconds = time.process_time() - began
     print(
