@@ -308,11 +308,8 @@ def main() -> None:
             sheet(list(make(flow, code, torch.arange(NONE, device=HERE))), run)
         print(seed, facts["flow"][str(seed)], flush=True)
     seconds = time.process_time() - began
-    print(
-        ledger.write_receipt(
-            name, seeds=list(range(SIZES.seeds)), seconds=seconds, tier=tier(), numbers=facts
-        )
-    )
+    seeds = list(range(SIZES.seeds))
+    print(ledger.write_receipt(run, seeds=seeds, seconds=seconds, tier=tier(), numbers=facts))
 
 
 if __name__ == "__main__":
