@@ -32,7 +32,7 @@ from sora_nb.settings import settings, tier
 
 SIZES = settings(
     T0=dict(train=2400, test=600, batch=64, code=1000, judge=600, flow=1800, rate=2e-3, seeds=1, each=12),
-    T1=dict(train=24_000, test=2400, batch=256, code=2000, judge=800, flow=5000, seeds=3, each=100),
+    T1=dict(train=24_000, test=2400, batch=256, code=2000, judge=800, flow=5000, seeds=2, each=100),
 )
 STEPS_MADE = 16
 SCALES, STEPS, SCALE = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0), (1, 2, 4, 8, 16, 32), 2.0
