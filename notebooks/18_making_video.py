@@ -1025,7 +1025,8 @@ _ = plots.filmstrip(shown, titles=list(table), width=1.0)
 # %%
 restored = ledger.read_receipt("restored_frames")["numbers"]
 ahead = {}
-for task, found in restored.items():
+for task in TASKS:
+    found = restored[task]
     column = 1 if task.endswith("missing") else 0
     mean, half = mean_interval([row[column] for row in found["network"]])
     rival, best = max(found["rivals"].items(), key=lambda item: item[1][column])
