@@ -94,7 +94,7 @@ def test_blocks_go_back_where_they_were():
     assert torch.equal(from_tubelets(tubelets(x, (4, 2, 3)), (4, 2, 3)), x)
 
 
-def test_untrained_the_latents_are_principal_components_and_standardised():
+def test_untrained_the_latents_are_principal_components_and_standardized():
     torch.manual_seed(0)
     clips = F.interpolate(torch.rand(12 * 8, 3, 4, 4), size=(16, 16), mode="bilinear").view(12, 8, 3, 16, 16)
     model = LatentVideo(channels=6, size=(4, 4, 4), width=4)
