@@ -1,6 +1,6 @@
 """Train the generator of chapter 18 and score it: an autoencoder, a judge, a flow transformer on latents.
 
-    SORA_NB_TIER=T1 python scripts/making_video.py      # one GPU: 24,000 clips, 5,000 updates of 256, three seeds
+    SORA_NB_TIER=T1 python scripts/making_video.py      # one GPU: 24,000 clips, 5,000 updates of 256, two seeds
     python scripts/making_video.py                      # T0: the same networks in ten minutes on one core
 
 T1 writes data/checkpoints/flow (seed 0, what the chapter samples from) and book/results/making_video.json; T0 writes
