@@ -401,12 +401,12 @@ for name, right in streams.items():
     mean, half = mean_interval(right.mean(1))
     print(f"{name:22s} {mean:.2f} ± {half:.2f} (interval over streams)")
 
-# %% mystnb={"figure": {"name": "fig-20-forget", "caption": "Share of right answers at the end of the first, second, … twelfth clip of a stream. Without forgetting the second clip is already hard. With forgetting the level holds, below that of a reset, which nobody gives you in a stream."}, "image": {"alt": "Three lines over twelve clips: one flat and high, one below it and flat, one falling steeply after the first clip"}}
+# %% mystnb={"figure": {"name": "fig-20-forget", "caption": "Share of right answers at the end of the first, second, … twelfth clip of a stream. Without forgetting the model is at chance (dashed) from the second clip on. With forgetting the level holds, a little below that of a reset, which nobody gives you in a stream."}, "image": {"alt": "Three lines over twelve clips: one flat and high, one below it and flat, one falling steeply after the first clip"}}
 fig, ax = plt.subplots(figsize=(6, 2.7))
 for name, right in streams.items():
     ax.plot(range(1, right.shape[1] + 1), right.mean(0), "o-", ms=4, label=name)
 ax.axhline(1 / 12, color=plots.GRAY, ls="--", lw=1)
-ax.set(xlabel="clip of the stream", ylabel="right", ylim=(0, 1), xticks=range(1, 13))
+ax.set(xlabel="clip of the stream", ylabel="right", ylim=(0, 1.03), xticks=range(1, 13))
 _ = ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 
 # %% tags=["nbval-check-output"]
@@ -1205,6 +1205,8 @@ axes[0].set(ylabel="right")
 _ = fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)  # fmt: skip
 
 # %% [markdown]
+# A quarter of the weights saves about a fifth of the time: the rest goes to the many small operations between the products, of which there are as many as before. Eight bits are for the file here, pruning for both.
+#
 # ## Computation that adapts: leave early
 #
 # Some clips are clear after four frames. The model answers after every frame anyway, so let it stop as soon as its confidence reaches a threshold {cite}`teerapittayanon2016branchynet`. The threshold is chosen on validation: the one that saves most while losing at most 0.01.
@@ -1248,7 +1250,7 @@ hist.hist(used, bins=np.arange(0.5, 17.5), color=plots.BLUE, alpha=0.7)
 _ = hist.set(xlabel="frames used", ylabel="clips")
 
 # %%
-as_many = int(np.ceil(used.mean()))  # the fixed model gets at least as many frames
+as_many = int(used.mean().ceil())  # the fixed model gets at least as many frames
 lead, margin = mean_interval(right - fixed[:, as_many - 1])
 params = tough["test"].params
 slope = np.corrcoef([p["extent"] for p in params], used)[0, 1]
@@ -1266,6 +1268,9 @@ checks = {
 }
 for name, ok in checks.items():
     print(f"{name}:", "holds" if ok else "not shown")
+
+# %% [markdown]
+# It saves nearly half of the frames and loses little. That it beats nine frames for every clip was *not shown*: the interval includes zero, and much of the saving is that sixteen frames are more than most clips need. With fewer frames the curve runs clearly above the dots, but the threshold that validation chose does not lie there. Nor was it shown that the distance moved decides who leaves early.
 
 # %%
 passed = [checks[name] for name in ("saves a quarter", "loses < 0.02", "ahead of fixed")]
