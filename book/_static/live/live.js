@@ -8,7 +8,7 @@
   const canvas = $("board"), pen = canvas.getContext("2d"), stream = new Sora.Stream();
   const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 
-  let at = { ...HOME }, glyphs = [], glyph = null, source = 0, chain = Promise.resolve(), samples = null, next = 0;
+  let at = { ...HOME }, glyphs = [], glyph = null, drawing = null, source = 0, chain = Promise.resolve(), samples = null, next = 0;
 
   // ------------------------------------------------------------------------------------------- what is shown
 
@@ -22,7 +22,7 @@
   const best = (chances) => chances.indexOf(Math.max(...chances));
   const percent = (share) => `${Math.round(100 * share)} %`;
 
-  function showAnswer(chances) {
+  function showAnswer(chances, ms) {
     const first = stream.frames >= FIRST ? best(chances) : -1;
     rows.forEach(({ row, bar, share }, i) => {
       bar.style.transform = `scaleX(${chances[i]})`;
@@ -30,7 +30,7 @@
       row.classList.toggle("live-best", i === first);
     });
     if (first >= 0) $("answer").textContent = `${SORA_MODEL.classes[first]}, ${percent(chances[first])}`;
-    $("count").textContent = `frame ${stream.frames} of this clip`;
+    $("count").textContent = `frame ${stream.frames} of this clip, in ${ms.toFixed(1)} ms`;
   }
 
   const strip = $("strip"), ink = strip.getContext("2d"), units = (strip.height - SIDE - 4);
@@ -75,10 +75,9 @@
       if (stream.frames === LONGEST) stream.restart();
       const { probabilities, state, ms } = await stream.push(frame);
       if (owner !== source) return;
-      window.live.ms.push(ms);
       seen.putImageData(imageOf(frame, SIDE), 0, 0);
       showState(frame, state);
-      showAnswer(Array.from(probabilities));
+      showAnswer(Array.from(probabilities), ms);
     }).catch((error) => status(`The network did not load in this browser (${error.message}). It needs WebAssembly and DecompressionStream: any browser of 2023 or later.`));
     return chain;
   }
@@ -96,6 +95,9 @@
     source += 1;
     chain = chain.then(() => stream.restart());
     $("stop").hidden = true;
+    if (drawing) {  // given up for something else
+      [drawing, $("done").hidden, $("shape").value, glyph] = [null, true, 3, glyphs[3]];
+    }
     return source;
   }
 
@@ -175,21 +177,13 @@
     ArrowRight: () => ({ x: clamp(at.x + 0.05, -0.4, 1.4) }),
     ArrowUp: () => ({ y: clamp(at.y - 0.05, -0.4, 1.4) }),
     ArrowDown: () => ({ y: clamp(at.y + 0.05, -0.4, 1.4) }),
-    Home: () => ({ ...HOME }),
   };
   canvas.addEventListener("keydown", (event) => {
-    if (!KEYS[event.key] || drawing || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!KEYS[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     touch(event.key);
     moved(KEYS[event.key]());
-    feedSoon();
   });
-
-  /** Keys come slower than frames: each press is one. */
-  function feedSoon() {
-    if (dirty) feed(shot());
-    dirty = false;
-  }
 
   for (const name of ["side", "angle", "opacity", "apart"]) {
     const slider = $(name);
@@ -211,7 +205,7 @@
 
   // ------------------------------------------------------------------------------------------- a shape of one's own
 
-  let drawing = null;
+  let mark = null;
   const stroke = (from, to) => {
     for (const brush of [drawing, pen]) {
       Object.assign(brush, { lineWidth: 17, lineCap: "round", lineJoin: "round", strokeStyle: `rgb(${COLOR.map((c) => 255 * c)})` });
@@ -221,7 +215,6 @@
       brush.stroke();
     }
   };
-  let mark = null;
   canvas.addEventListener("pointerdown", (event) => {
     if (!drawing) return;
     canvas.setPointerCapture(event.pointerId);
@@ -233,16 +226,17 @@
   for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => (mark = null));
 
   $("shape").addEventListener("change", () => {
+    const { value } = $("shape");
     begin();
-    $("done").hidden = $("shape").value !== "own";
-    if ($("shape").value === "own") {
+    $("shape").value = value;
+    if (value === "own") {
+      $("done").hidden = false;
       drawing = Object.assign(document.createElement("canvas"), { width: canvas.width, height: canvas.height }).getContext("2d");
       pen.fillRect(0, 0, canvas.width, canvas.height);
       status("Draw a shape on the board, then press “Done”.");
       return;
     }
-    drawing = null;
-    glyph = glyphs[$("shape").value];
+    glyph = glyphs[value];
     moved({});
     dirty = false;
   });
@@ -341,8 +335,8 @@
   }
 
   $("file").addEventListener("change", () => $("file").files[0] && play($("file").files[0]).then(() => ($("file").value = "")));
-  canvas.addEventListener("dragover", (drag) => drag.preventDefault());
-  canvas.addEventListener("drop", (drop) => {
+  $("root").addEventListener("dragover", (drag) => drag.preventDefault());
+  $("root").addEventListener("drop", (drop) => {
     drop.preventDefault();
     if (drop.dataTransfer.files[0]) play(drop.dataTransfer.files[0]);
   });
@@ -352,11 +346,11 @@
     try {
       video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { width: 320, height: 240 }, audio: false });
     } catch (error) {
-      return status(`No picture from a camera: ${WORDS[error.name] ?? error.message}.`);
+      return owner === source && status(`No picture from a camera: ${WORDS[error.name] ?? error.message}.`);
     }
     await video.play();
-    $("stop").hidden = false;
-    status("The picture is mirrored, goes nowhere but into the network on this page, and a new clip begins every 24 frames.");
+    $("stop").hidden = owner !== source;
+    if (owner === source) status("The picture is mirrored, goes nowhere but into the network on this page, and a new clip begins every 24 frames.");
     while (owner === source) {
       await Promise.all([feed(look(video, video.videoWidth, video.videoHeight, true), owner), wait(1000 / PER_SECOND.film)]);
     }
@@ -371,7 +365,7 @@
 
   // ------------------------------------------------------------------------------------------- begin
 
-  window.live = { at: () => at, ms: [], run: Sora.run, feed, settled: () => chain, loading: null };
+  window.live = { run: Sora.run, settled: () => chain, loading: null };
   for (const name of ["pointerenter", "focusin"]) $("root").addEventListener(name, load);
   Sora.unpack(SORA_MODEL.glyphs).then((data) => {
     const size = SoraBoard.GLYPH ** 2;
