@@ -322,6 +322,19 @@ def test_the_checkpoint_is_small_and_in_its_receipt(made):
     assert made.facts["parameters"] < 150_000
 
 
+def test_the_table_of_the_page_is_the_receipts():
+    rows = re.findall(r"^\| (?:level|as this page).*", (ROOT / "book" / "live.md").read_text(), re.M)
+    numbers = ledger.read_receipt("live_model")["numbers"]
+    wanted = [
+        [*(t["accuracy after frames"][n] for n in ("4", "8", "16")), *t["interval"]]
+        for t in numbers["test"].values()
+    ]
+    shown = [[float(number) for number in re.findall(r"\d\.\d\d", row)] for row in rows]
+    assert shown == [[round(value, 2) for value in row] for row in wanted]
+    text = (ROOT / "book" / "live.md").read_text()
+    assert f"{numbers['updates']:,} updates" in text and f"{numbers['parameters']:,} parameters" in text
+
+
 def test_the_page_holds_the_checkpoint(made):
     """The very file in the page answers as the checkpoint does, whichever version wrote it."""
     text = (STATIC / "live" / "model.js").read_text()
