@@ -296,7 +296,7 @@ def test_the_landing_page_moves_and_stops(browser, folder):
 
 def test_the_landing_page_stands_still_where_less_motion_is_asked_for(browser, folder):
     page, _, _ = opened(browser, folder / "intro-dark.html", reduced_motion="reduce")
-    page.wait_for_selector("#landing[data-moving=no]")
+    page.wait_for_selector("#landing[data-moving=no]", timeout=8000)
     names = page.locator("#landing [data-class]").all_inner_texts()
     assert len(names) == 4 and set(names) <= set(motion.CLASSES)
     page.click("#landing-pause")
