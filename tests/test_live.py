@@ -135,7 +135,7 @@ def test_the_network_loads_when_touched_and_asks_nothing_of_the_network(live):
 
 @pytest.fixture(scope="module")
 def made():
-    return recipe.load(ROOT / "data" / "checkpoints" / "live")
+    return recipe.load(ROOT / "data" / "checkpoints" / "page")
 
 
 def test_its_numbers_are_pytorchs_on_fifty_clips(live, made):
@@ -314,17 +314,19 @@ def test_what_the_pages_load_is_small():
     assert sum(sizes.values()) - sizes["landing_data.js"] + runtime < 6_000_000
 
 
-def test_the_checkpoint_is_small_and_in_its_receipt(made):
-    folder = ROOT / "data" / "checkpoints" / "live"
+@pytest.mark.parametrize("plan", ["live", "page"])
+def test_a_checkpoint_is_small_and_in_its_receipt(plan):
+    folder = ROOT / "data" / "checkpoints" / plan
     assert sum(file.stat().st_size for file in folder.iterdir()) < 700_000
+    made = recipe.load(folder)
     assert made.design == "C" and made.model.center == "causal"
-    assert ledger.read_receipt("live_model")["numbers"] == made.facts
+    assert ledger.read_receipt(f"{plan}_model")["numbers"] == made.facts
     assert made.facts["parameters"] < 150_000
 
 
 def test_the_table_of_the_page_is_the_receipts():
     rows = re.findall(r"^\| (?:level|as this page).*", (ROOT / "book" / "live.md").read_text(), re.M)
-    numbers = ledger.read_receipt("live_model")["numbers"]
+    numbers = ledger.read_receipt("page_model")["numbers"]
     wanted = [
         [*(t["accuracy after frames"][n] for n in ("4", "8", "16")), *t["interval"]]
         for t in numbers["test"].values()
