@@ -26,8 +26,8 @@ def gaussian_delta(epsilon: float, sigma: float, sensitivity: float = 1.0, relea
             "epsilon of at least 0 and the others above 0."
         )
     mu = math.sqrt(releases) * sensitivity / sigma
-    # exp(ε) alone overflows, and the product does not
-    return float(ndtr(mu / 2 - epsilon / mu) - math.exp(min(0.0, epsilon + log_ndtr(-mu / 2 - epsilon / mu))))
+    likelier = math.exp(epsilon + log_ndtr(-mu / 2 - epsilon / mu))  # exp(epsilon) alone overflows
+    return float(ndtr(mu / 2 - epsilon / mu) - likelier)
 
 
 def gaussian_epsilon(delta: float, sigma: float, sensitivity: float = 1.0, releases: int = 1) -> float:
