@@ -105,3 +105,15 @@ def test_a_data_card_counts():
 def test_words_for_which_a_card_has_no_place_are_refused():
     with pytest.raises(ValueError, match="no place for purpose"):
         model_card(MADE, "C", {"purpose": "fun"})
+
+
+@pytest.mark.parametrize("design", "ABCDE")
+def test_the_card_beside_a_recipe_is_the_one_that_its_facts_make(design):
+    import sys
+
+    sys.path.insert(0, str(ROOT / "scripts"))
+    import cards
+
+    assert (ROOT / "data" / "checkpoints" / design / "card.md").read_text(encoding="utf-8") == cards.card(
+        design
+    )

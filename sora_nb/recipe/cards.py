@@ -48,7 +48,8 @@ def model_card(
     Raises:
         ValueError: words under a name that the card does not have.
     """
-    facts = {"design": made.design, "classes": made.classes, "reading": vars(made.reading)}
+    reading = vars(made.reading) | {"stride": made.reading.stride or "spread over the file"}
+    facts = {"design": made.design, "classes": made.classes, "reading": reading}
     facts |= {"temperature": made.temperature, "threshold": made.threshold}
     facts |= {fact: made.facts.get(fact) for fact in FACTS}
     others = {k: v for k, v in made.facts.items() if k not in FACTS}
