@@ -463,7 +463,7 @@ for contrast in (1.0, 0.5, 0.25):
             picture, (y0, x0, y1, x1) = with_plate(scene, height, contrast)
             y, x = likeliest(picture)
             hits += y0 <= y < y1 and x0 <= x < x1
-        plates.append(f"{hits:3d} ({height} pixels high)")
+        plates.append(f"{hits:3d} ({height} high)")
     print(f"contrast {contrast}: of {4 * len(streets)} plates found", *plates)
 
 # %% [markdown]
@@ -859,7 +859,7 @@ for mark, row in here[300][0].items():
 # %%
 receipt = ledger.read_receipt("membership")["numbers"]["runs"]
 attacks = ("loss", "own copies", "reference")
-print(f"{'receipt, 3 seeds':18s} {'loss':>15s} {'own copies':>15s} {'reference':>15s}   loss of members, strangers")  # fmt: skip
+print(f"{'receipt, 3 seeds':18s} {'loss':>15s} {'own copies':>15s} {'reference':>15s}   losses")  # fmt: skip
 for count, runs in receipt.items():
     for mark in runs[0]:
         cells = [[run[mark][a] for run in runs] for a in attacks]
@@ -879,7 +879,7 @@ for ax, (count, runs) in zip(axes, receipt.items()):
     ax.set(xlabel=f"updates, {count} members", xscale="log", xticks=marks, xticklabels=marks)
     ax.minorticks_off()
 axes[0].set_ylabel("AUROC")
-_ = axes[0].legend(fontsize=8)
+_ = axes[1].legend(fontsize=8, loc="upper left")
 
 # %% tags=["nbval-check-output"]
 mean = {c: {a: np.array([np.mean([r[m][a] for r in runs]) for m in runs[0]]) for a in attacks} for c, runs in receipt.items()}  # fmt: skip
@@ -1023,7 +1023,7 @@ for (kind, much), z in defended.items():
     cost = f"{gaussian_epsilon(1e-5, much, sensitivity=2):10.0f}" if kind == "noise" else ""
     print(f"{kind:13s} {much!s:5s}     {row[0]:.2f}  {row[1]:.2f}            {row[2]:.2f}  {row[3]:.2f}     {cost}")  # fmt: skip
 
-# %% mystnb={"figure": {"name": "fig-23-tradeoff", "caption": "Utility against attack for E (motion rebuilt and linked) and D (takes linked), three kinds of defence, undefended as a star. Good is the upper left corner, shaded: utility within 0.05, attack at a tenth."}, "image": {"alt": "Two panels of points joined by lines that run from the star at the upper right towards the lower left; the shaded corner is empty or nearly so"}}
+# %% mystnb={"figure": {"name": "fig-23-tradeoff", "caption": "Utility against attack for E (motion rebuilt and linked) and D (takes linked), three kinds of defence, undefended as a star. Good is the upper left corner, shaded: utility within 0.05, attack at a tenth. E's directions reach it, nothing of D's does."}, "image": {"alt": "Two panels of points joined by lines that run from the star at the upper right towards the lower left; in the left panel one line enters the shaded corner, in the right none does"}}
 fig, axes = plt.subplots(1, 2, figsize=(8, 3.2))
 for ax, at, name in zip(axes, (0, 2), ("E, motion rebuilt", "D, takes linked")):
     start = table["as it is", ""][at : at + 2]
@@ -1031,7 +1031,7 @@ for ax, at, name in zip(axes, (0, 2), ("E, motion rebuilt", "D, takes linked")):
     for kind, color in (("directions", plots.BLUE), ("noise", plots.ORANGE), ("one frame of", plots.GRAY)):  # fmt: skip
         points = np.array([start] + [row[at : at + 2] for (k, _), row in table.items() if k == kind])  # fmt: skip
         ax.plot(points[:, 1], points[:, 0], "o-", color=color, label=kind, lw=1)
-    ax.plot(start[1], start[0], "*", color="black", ms=12, mec=plots.GRAY)
+    ax.plot(start[1], start[0], "*", color=plots.GREEN, ms=12)
     ax.set(title=name, xlabel="attack: linked", ylim=(0, 1), xlim=(-0.02, start[1] + 0.05))
 axes[0].set_ylabel("utility")
 _ = axes[0].legend(fontsize=8)
@@ -1056,7 +1056,7 @@ for name, ok in outcome.items():
     print(f"{name}:", "holds" if ok else "REFUTED")
 
 # %% [markdown]
-# Eight directions of E's 64 keep the task and lose the film: the task needs a few of them, the picture all. For D and its takes there is no such amount, since what links and what classifies are the same directions. Frames left out cost utility before they cost the attacker anything. And noise stops these attacks at an $\varepsilon$ of tens or hundreds, where the account promises nothing ($e^{100}$ times likelier is allowed).
+# Eight directions of E's 64 keep the task and lose the film: the task needs a few of them, the picture all. For D and its takes there is no such amount, since what links and what classifies are the same directions; noise is the better trade there, and falls short too. Frames left out cost utility before they cost the attacker anything. And noise stops these attacks at an $\varepsilon$ of tens or hundreds, where the account promises nothing ($e^{100}$ times likelier is allowed).
 #
 # Is E with eight directions safe, then? Against *this* attack. Try the other one on the same codes:
 
