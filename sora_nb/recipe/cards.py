@@ -35,9 +35,10 @@ FACTS = (
 def model_card(
     made: Recipe, name: str, words: Mapping[str, str], measured: Mapping[str, object] | None = None
 ) -> str:
-    """A model card (Mitchell et al. 2019) in Markdown, from what a recipe recorded. Derived in chapter 23.
+    """A model card (Mitchell et al. 2019) in Markdown, from what a recipe recorded.
 
-    Nothing is guessed: a fact that was not recorded, or words that nobody wrote, are named as missing.
+    Nothing is guessed: a fact that was not recorded, or words that nobody wrote, are named as missing. Derived in
+    chapter 23.
 
     Args:
         made: the trained model.
