@@ -745,7 +745,7 @@ for ax, d in zip(axes, "DA"):
     rank = torch.stack(
         [ranks(studies[d]["heat"][n].clamp(min=0)) for n in names]
     )  # (methods, N, 256)
-    agree[d] = torch.einsum("anc,bnc->ab", rank, rank) / rank.shape[1]
+    agree[d] = torch.einsum("fnc,gnc->fg", rank, rank) / rank.shape[1]
     ax.imshow(agree[d], vmin=0, vmax=1)
     for (i, j), value in np.ndenumerate(agree[d].numpy()):
         ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=7, color="black" if value > 0.5 else "white")  # fmt: skip
