@@ -90,7 +90,7 @@ with torch.no_grad():
 #
 # A digit moves, another stands still, the background pans and flickers. Design D names the motion; the bright spots are where the gradient of its answer is large.
 
-# %% mystnb={"figure": {"name": "fig-21-first", "caption": "A test clip, and how strongly D's score for its answer would change with each pixel. The heat follows the digit; a fainter trace of the digit's whole path shows in every frame."}, "image": {"alt": "Two rows of eight frames: a digit over a photograph, and a heat map bright at the digit"}}
+# %% mystnb={"figure": {"name": "fig-21-first", "caption": "A test clip, and how strongly D's score for its answer would change with each pixel. The heat gathers round the digit and its path; little of it keeps to a single frame."}, "image": {"alt": "Two rows of eight frames: a digit over a photograph, and a heat map bright at the digit"}}
 shown = 49
 heat = gradient(D, clips[[shown]], said[[shown]]).abs().sum(2)[0]  # (8, 32, 32)
 picture = torch.from_numpy(plt.cm.cividis((heat / heat.max()).sqrt().numpy())[..., :3]).movedim(
@@ -135,7 +135,7 @@ for place in [(0, 3, 1, 12, 20), (0, 6, 0, 5, 9)]:
 #
 # $$g_t = h_t - \frac1T\sum_s h_s, \qquad\text{so}\qquad \sum_t g_t = 0 \text{ at every pixel.}$$
 #
-# A pixel that matters in one frame alone gets a *ghost* of the other sign in all other frames, because brightening it there also moves the mean. That is the trace of the path in the first figure. And what stands still in all frames has no influence at all, whatever its colour.
+# A pixel that matters in one frame alone gets a *ghost* of the other sign in all other frames, because brightening it there also moves the mean. That is why the first figure shows something of the path in every frame. And what stands still in all frames has no influence at all, whatever its colour.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-21-ghost", "caption": "One pixel over eight frames. Behind the centering only frame 3 matters (4); before it, every frame does, and the eight numbers add up to 0."}, "image": {"alt": "Two rows of eight cells: zeros and one four; then minus one half and one three and a half"}}
 behind = torch.tensor([0.0, 0, 4, 0, 0, 0, 0, 0])
@@ -320,7 +320,7 @@ for name, start in {"still": still(clips[part]), "black": torch.zeros_like(clips
 assert holes["still"][0] > holes["black"][0] + 0.05
 
 # %% [markdown]
-# With black holes the map looks just as sharp, runs without a warning, and half of what it shows is the model's answer to the holes.
+# With black holes nothing warns you, the map looks just as sharp, and only half as much of its heat is on the digit. The rest is the model's answer to the holes.
 #
 # ## Attention maps and rollout
 #
@@ -391,9 +391,9 @@ print("adds up to 1:", torch.allclose(rolled.sum((1, 2, 3)), torch.ones(4), atol
 # %% [markdown]
 # Look at its signature: no class goes in. Rollout gives one map, whether you ask about the model's answer or about its opposite. It also leaves out the values, the feed-forward layers and the signs; whether attention weights explain anything has been argued both ways {cite}`jain2019attention,wiegreffe2019attention`. Here it can be measured.
 #
-# ## Seven maps
+# ## All the maps
 #
-# All as functions of model, clips and classes, and with them two maps that know nothing of the model: *random* numbers, and *no model*, $|x - \bar x|$, how far each pixel is from its mean. A method that does not beat the second has explained the clip, not the model. SmoothGrad {cite}`smilkov2017smoothgrad` is the gradient, averaged over noisy copies.
+# Six methods as one function of model, clips and classes, and with them two maps that know nothing of the model: *random* numbers, and *no model*, $|x - \bar x|$, how far each pixel is from its mean. A method that does not beat the second has explained the clip, not the model. SmoothGrad {cite}`smilkov2017smoothgrad` is the gradient, averaged over noisy copies.
 
 
 # %% tags=["protocol"]
@@ -442,7 +442,7 @@ for d, name in [("D", n) for n in views["D"] if n != "random"] + [("A", "rollout
     rows.append(torch.from_numpy(colors).movedim(-1, 1).float())
     names.append(name if name == "no model" else f"{name}, {d}")
 
-# %% mystnb={"figure": {"name": "fig-21-maps", "caption": "One clip, six maps of D, one of A, and the map that needs no model (second row). They agree that something happens at the digit and on little else."}, "image": {"alt": "Eight rows of eight frames: the clip and its heat maps, fine-grained or in blocks"}}
+# %% mystnb={"figure": {"name": "fig-21-maps", "caption": "One clip, the map that needs no model (second row), five maps of D and one of A. They agree that something happens at the digit and on little else."}, "image": {"alt": "Eight rows of eight frames: the clip and its heat maps, fine-grained or in blocks"}}
 _ = plots.filmstrip(rows, width=0.6, ylabels=names)
 
 # %% [markdown]
@@ -450,7 +450,7 @@ _ = plots.filmstrip(rows, width=0.6, ylabels=names)
 #
 # The *pointing game* {cite}`zhang2018excitation`: the hottest pixel of the clip scores if it lies in the box of the moving digit in its frame. Frames without a box (where the digit hardly shows) do not count. Chance is the boxes' share of the pixels, clip by clip; a map that is the same everywhere earns exactly this. Beside it: which share of the (positive) heat is in the box.
 #
-# **Prediction.** (1) Every method is above chance on every design. (2) Not every one is above *no model*. (3) The heat lies in the frames in which the digit moves more than their number says (a motion fills six to nineteen twentieths of a clip; the rest it stands).
+# **Prediction.** (1) Every method is above chance on every design. (2) Not every one is above *no model*. (3) The heat lies in the frames in which the digit moves more than their number says (a motion fills twelve to nineteen twentieths of a clip; the rest of it the digit stands).
 
 
 # %% tags=["protocol"]
@@ -760,7 +760,7 @@ for ax, d in zip(axes, "DA"):
 #
 # Now a case in which you know what the model looks at, because you put it there. A lamp of 4 × 4 pixels in the upper right corner lights up in the first two of eight frames when the class is even ("left") and in the last two when it is odd ("right"). In training it tells the truth in nine clips of ten and lies in the tenth. (A patch that does not blink would be nothing to D: you saw above that it is subtracted.)
 #
-# Two small D's are trained alike, on the same clips, with and without lamp: 375 updates each, one rate.
+# Two small D's are trained alike, on the same clips, with and without lamp: 375 updates each, one rate. (How far a model leans on a shortcut depends on how hard the honest way is: in trial runs at level 1, and at twice the rate, it leaned less.)
 #
 # **Thresholds, before looking.** The shortcut is *taken* if a lamp that lies costs the planted model 0.3 or more of its accuracy within pairs, and the clean model less than 0.1. A method *reveals* it if, on test clips with a lamp that tells the truth, (a) the planted model's heat in the corner is at least three times the corner's share of the pixels, and (b) in half of the clips or more it exceeds 95 % of the clean model's *on the same clips*. (The clean model sees the lamp too, and a flash is something for it to look at.)
 #
