@@ -290,6 +290,30 @@ assert mel["train"].shape[1:] == (64, 24) and clips["test"].shape[1:] == (8, 3, 
 # - **Late**: each channel has a reader and scores of its own; the scores are added. Added log-probabilities are multiplied probabilities: each channel strikes out what it excludes.
 # - **Attention**: all tokens in one sequence, with a mark for the channel; each asks all others {cite}`nagrani2021bottleneck`.
 
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-19-ways", "caption": "The same eight tokens, of four frames (v) and their sound (a), joined in three ways. Early: four pairs for one reader. Late: four and four for two readers, whose scores are added. Attention: eight in one sequence."}, "image": {"alt": "Three columns of small cells named v1 to v4 and a1 to a4 with arrows to readers and to a row of scores"}}
+ax = schematics.canvas(21.2, 7.2, unit=0.38)
+v, a = [[f"{c}{t}" for t in range(1, 5)] for c in "va"]
+for x, name in ((3.4, "early"), (11.1, "late"), (18.6, "attention")):
+    schematics.label(ax, name, (x, 0.4))
+schematics.cells(ax, [v, a], (1.4, 1.2), fontsize=8)
+schematics.box(ax, "one reader", (1, 4.4), (4.8, 1))
+schematics.arrow(ax, (3.4, 3.3), (3.4, 4.3))
+schematics.label(ax, "4 × 2D", (4.6, 3.8), fontsize=8)
+for x, row, color in ((7.0, v, plots.BLUE), (11.2, a, plots.ORANGE)):
+    schematics.cells(ax, [row], (x, 1.2), color=color, fontsize=7)
+    schematics.box(ax, "reader", (x + 0.4, 4.4), (3.2, 1), color=color)
+    schematics.arrow(ax, (x + 2, 2.3), (x + 2, 4.3))
+    schematics.label(ax, "4 × D", (x + 3, 3.3), fontsize=8)
+schematics.label(ax, "+", (11.1, 4.9))
+schematics.cells(ax, [v], (16.6, 1.2), fontsize=7)
+schematics.cells(ax, [a], (16.6, 2.2), fontsize=7, color=plots.ORANGE)
+schematics.box(ax, "attention", (16.2, 4.4), (4.8, 1), color=plots.GREEN)
+schematics.arrow(ax, (18.6, 3.3), (18.6, 4.3))
+schematics.label(ax, "8 × D", (19.7, 3.8), fontsize=8)
+for x in (3.4, 11.1, 18.6):
+    schematics.arrow(ax, (x, 5.5), (x, 6.3))
+    schematics.label(ax, "12 scores", (x, 6.8), fontsize=8)
+
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-19-fusion", "caption": "Late fusion with four classes in two pairs. The picture knows the pair and not the direction, the sound the direction and not the pair; the product of their probabilities knows both."}, "image": {"alt": "Two rows of four shares, 0.45 0.45 0.05 0.05 and 0.05 0.45 0.05 0.45; below them their normalised product with 0.81 in the second cell"}}
 see, hear = torch.tensor([0.45, 0.45, 0.05, 0.05]), torch.tensor([0.05, 0.45, 0.05, 0.45])
 joined = (see.log() + hear.log()).softmax(0)
