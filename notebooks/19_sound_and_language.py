@@ -246,7 +246,7 @@ print(f"a real film: {audio_delay(real_clips()['bigbuckbunny']):.3f} s")
 
 
 # %% [markdown]
-# The sound is where it belongs only if you add what the *stamps* say to what the *samples* say. (An AAC encoder begins with a block of run-in. The first file says "skip it"; in the second that note no longer fits, so the block is read as silence and the first stamp lies that much earlier.) Ask for the delay, and cut or pad the sound by it, before you train on anything.
+# The sound is where it belongs only if you add what the *stamps* say to what the *samples* say. (An AAC encoder begins with a block of run-in. In the first file it is skipped; in the second it is read, as near-silence, and the first stamp lies that much earlier.) Ask for the delay, and cut or pad the sound by it, before you train on anything.
 #
 # Training clips do not pass through a codec here: the tone of every clip is computed from its parameters, as it was for the file.
 
@@ -384,7 +384,7 @@ def told(model, v, s, **how):
 # %% [markdown]
 # ### When each knows what the other does not
 #
-# The tone tells the direction and nothing of the pair. To make pictures that tell the pair and nothing of the direction, take a camera that delivers its frames in random order. No design can put them right again, so the question is put to the data and not to the network.
+# The tone tells the direction and nothing of the pair. To make pictures that tell the pair and nothing of the direction, take a camera that delivers its frames in random order. A clip and its reversal then look alike to any design, so the question is put to the data and not to the network.
 #
 # **Prediction.** (1) Pictures alone: near one half. (2) Sound alone: near one in six. (3) Each way of joining comes near to one. Each row has its learning rate from the recorded search below, and the same updates.
 
