@@ -418,7 +418,7 @@ def test_a_wrong_page_is_found_out(browser, tmp_path):
 
 
 def test_vendored_files_carry_their_licenses():
-    for name in ("mathjax", "mermaid"):
+    for name in ("mathjax", "mermaid", "onnxruntime"):
         assert (ROOT / "book" / "_static" / "vendor" / name / "LICENSE").stat().st_size > 500
 
 
