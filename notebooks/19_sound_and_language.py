@@ -1387,7 +1387,8 @@ def record():
 
 # %%
 language = {name: np.array(rows) for name, rows in record_of["language"].items()}
-print("means over seeds")
+print("means over seeds. search: motion, direction, digit, both")
+print("caption: motion, direction, digit, exact, BLEU; answers: what, which, true")
 for name, rows in language.items():
     print(f"{name:40s}", "  ".join(f"{x:.2f}" for x in rows.mean(0)))
 
