@@ -37,7 +37,7 @@ from sora_nb.settings import settings, tier
 
 SIZES = settings(
     T0=dict(
-        pool=22_400, seeds=1, rates=(1e-3, 3e-3), updates=350, batch=64, tuning=100, small=32,
+        pool=22_400, seeds=1, rates=(3e-3,), updates=250, batch=64, tuning=100, small=32,
         ratios=(0.75,), strengths=(1e-3, 1e-2, 1e-1, 1.0), labelled=2400,
     ),
     T1=dict(

