@@ -24,7 +24,6 @@ import time
 
 import matplotlib.pyplot as plt
 import torch
-from einops import rearrange
 from torch import nn
 from torch.nn import functional as F
 
@@ -34,7 +33,7 @@ from sora_nb.layers.attention import block_macs
 from sora_nb.layers.door import centered
 from sora_nb.layers.patches import tubelets
 from sora_nb.layers.transformer import Decoder
-from sora_nb.models.masked import HoleFiller, LatentPredictor, MaskedAutoencoder, TubeletEncoder
+from sora_nb.models.masked import LatentPredictor, MaskedAutoencoder, TubeletEncoder
 from sora_nb.objectives.masked import follow, pixel_targets, seen_and_hidden, take, tube_mask
 from sora_nb.settings import settings
 
@@ -208,7 +207,9 @@ for y, out, goal in ((0.8, "96 × 48\npixels", "true pixels,\nnormalised"), (4.6
     schematics.box(ax, goal, (23.1, y), (3.8, 1.7), color=plots.ORANGE, fontsize=8)
 schematics.label(ax, "masked autoencoder", (2.2, 0.4), fontsize=8)
 schematics.label(ax, "latent predictor", (2.2, 4.2), fontsize=8)
-schematics.arrow(ax, (8.1, 6.4), (23, 6.2), "weights follow slowly; no gradient comes back", bend=0.08)
+schematics.arrow(
+    ax, (8.1, 6.4), (23, 6.2), "weights follow slowly; no gradient comes back", bend=0.08
+)
 
 
 # %% [markdown]
@@ -248,7 +249,9 @@ raw = tubelets(centered(train[0][:, even]), TUBELET).flatten(1, 3)
 quiet = raw.var(2, correction=0).sqrt() < 0.03  # tubelets that hardly change
 for s in (1e-6, 1e-3):
     y = pixel_targets(centered(train[0][:, even]), TUBELET, s).square().mean(2)
-    print(f"s = {s:g}: still tubelets are {y[quiet].sum() / y.sum():.0%} of all there is to predict")
+    print(
+        f"s = {s:g}: still tubelets are {y[quiet].sum() / y.sum():.0%} of all there is to predict"
+    )
 
 # %% [markdown]
 # The loss is the mean squared error **on hidden tokens only**. Check it by gradient: let the targets be something to differentiate by, and see which of them matter.

@@ -32,7 +32,7 @@ from sora_nb.ledger import write_receipt
 from sora_nb.models import SoraContrastive
 from sora_nb.models.masked import LatentPredictor, MaskedAutoencoder, TubeletEncoder
 from sora_nb.objectives import effective_rank, nt_xent, view
-from sora_nb.objectives.masked import follow, seen_and_hidden, take, tube_mask
+from sora_nb.objectives.masked import seen_and_hidden, take, tube_mask
 from sora_nb.settings import settings, tier
 
 SIZES = settings(
@@ -71,7 +71,9 @@ class Many:
 
     def __init__(self, models: list[nn.Module]):
         self.weights, self.buffers = stack_module_state([model.eval() for model in models])
-        self.weights = {k: v.detach().to(HERE).requires_grad_(v.requires_grad) for k, v in self.weights.items()}
+        self.weights = {
+            k: v.detach().to(HERE).requires_grad_(v.requires_grad) for k, v in self.weights.items()
+        }
         self.buffers = {k: v.to(HERE) for k, v in self.buffers.items()}
         self.kind = models[0]  # its own weights are never used
 
@@ -117,7 +119,9 @@ class AdamW:
             w.grad = None
 
 
-def train(many: Many, rates: list[float], updates: int, loss, inputs, alike=(), after=None) -> list[list[float]]:
+def train(
+    many: Many, rates: list[float], updates: int, loss, inputs, alike=(), after=None
+) -> list[list[float]]:
     """Train all at once; each model's mean loss in each tenth of the updates.
 
     Args:
@@ -145,13 +149,23 @@ def prepared() -> dict:
     if tier() == "T0":  # two takes of some motions: other digits, colours and photographs
         first = min(SIZES.pool, 20_000)
         pool = [drawn(spec, "train", first)]
-        pool += [drawn(motion.MotionSpec(level=1, take=1), "train", SIZES.pool - first)] if SIZES.pool > first else []
+        pool += (
+            [drawn(motion.MotionSpec(level=1, take=1), "train", SIZES.pool - first)]
+            if SIZES.pool > first
+            else []
+        )
         splits = {name: motion.load(spec, name, progress=False) for name in motion.SPLITS}
-        known = {n: (halved(s.clips[: SIZES.labelled]), s.labels[: SIZES.labelled]) for n, s in splits.items()}
+        known = {
+            n: (halved(s.clips[: SIZES.labelled]), s.labels[: SIZES.labelled]) for n, s in splits.items()
+        }
     else:
         draw = lambda split, count: drawn(spec, split, count, workers=16)  # noqa: E731
         pool = [draw("train", SIZES.pool)]
-        found = {"train": pool[0][: SIZES.labelled], "val": draw("val", SIZES.held), "test": draw("test", SIZES.held)}
+        found = {
+            "train": pool[0][: SIZES.labelled],
+            "val": draw("val", SIZES.held),
+            "test": draw("test", SIZES.held),
+        }
         known = {n: (clips, torch.arange(len(clips)) % CLASSES) for n, clips in found.items()}
     splits = {n: ((x[:, EIGHT].float() / 255).to(HERE), y.to(HERE)) for n, (x, y) in known.items()}
     return {"pool": torch.cat(pool).to(HERE), "raw": known["train"][0].to(HERE), "splits": splits}
@@ -219,9 +233,14 @@ def pretrain(data: dict, name: str) -> tuple[Many, dict]:
     many = with_rates([build(CLASSES, encoder=encoder(s)) for s in range(SIZES.seeds)])
     inputs = lambda: (views(pool, size, any_clips()), tube_mask(size, GRID, int(ratio) / 100, HERE))  # noqa: E731
     after = None if kind == "MAE" else lambda: trail(many)
-    losses = train(many, rates(), SIZES.updates, lambda model, *x: model.loss(*x), inputs, alike=(1,), after=after)
+    losses = train(
+        many, rates(), SIZES.updates, lambda model, *x: model.loss(*x), inputs, alike=(1,), after=after
+    )
     torch.manual_seed(2)
-    clips, mask = data["splits"]["val"][0], tube_mask(len(data["splits"]["val"][0]), GRID, int(ratio) / 100, HERE)
+    clips, mask = (
+        data["splits"]["val"][0],
+        tube_mask(len(data["splits"]["val"][0]), GRID, int(ratio) / 100, HERE),
+    )
     told = {"losses": losses}
     if kind == "MAE":
         with torch.no_grad():

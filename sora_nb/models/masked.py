@@ -13,7 +13,6 @@ from sora_nb.layers.position import over_axes, sinusoidal, split_axes
 from sora_nb.layers.transformer import Encoder
 from sora_nb.objectives.masked import STILL, follow, pixel_targets, seen_and_hidden, take
 
-
 BASE = 16.0  # the slowest code turns once in 100 places: with the usual 10,000 most of a code is the same everywhere
 
 

@@ -30,7 +30,9 @@ def tube_mask(
         raise ValueError(
             f"A ratio of {ratio} hides {hidden} of {places} places; hide at least one and leave at least one to see."
         )
-    rank = torch.rand(batch, places, device=device).argsort(1).argsort(1)  # (B, places), 0 … places - 1 shuffled
+    rank = (
+        torch.rand(batch, places, device=device).argsort(1).argsort(1)
+    )  # (B, places), 0 … places - 1 shuffled
     return (rank < hidden).repeat(1, time)  # (B, time · places)
 
 
