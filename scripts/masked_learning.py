@@ -45,6 +45,7 @@ SIZES = settings(
     ),
 )  # fmt: skip
 CLASSES, GRID, EIGHT = len(motion.CLASSES), (2, 8, 8), [0, 2, 4, 6, 9, 11, 13, 15]
+SIGNS = ("effective rank", "between clips")  # of a frozen encoder, without labels
 HERE = training.device()
 
 
@@ -350,6 +351,7 @@ def judged(data: dict, encoders: list[TubeletEncoder]) -> list[dict]:
     for seed, row in enumerate(rows):
         z = {n: t.mean(1) for n, t in frozen[seed].items()}
         row["effective rank"] = effective_rank(z["val"].cpu())
+        row["between clips"] = F.layer_norm(frozen[seed]["val"], [64]).var(0).mean().item()
         votes = evaluation.knn_scores(z["train"], y["train"], z["test"], CLASSES)
         row["k-NN, 2400"] = right(votes, y["test"])
         for n in (240, SIZES.labelled):
@@ -416,10 +418,10 @@ def start_row(data: dict, name: str) -> tuple[dict, dict]:
     many, told = pretrain(data, name)
     encoders, which = choose(data, many, name)
     rows = judged(data, encoders)
-    judges = {k: [row[k] for row in rows] for k in rows[0] if k != "effective rank"}
+    judges = {k: [row[k] for row in rows] for k in rows[0] if k not in SIGNS}
     for n in (240, SIZES.labelled):
         judges[f"trained, {n}"] = [row["right"] for row in tuned(data, encoders, n, SIZES.tuning)]
-    told |= which | {"effective rank": [row["effective rank"] for row in rows]}
+    told |= which | {k: [row[k] for row in rows] for k in SIGNS}
     return told | {k: [mean(bits) for bits in rows] for k, rows in judges.items()}, judges
 
 
