@@ -194,7 +194,7 @@ print("of a block's work:", {f"{s:.0%} hidden": f"{w:.0%}" for s, w in work.item
 # A narrow Transformer, the decoder, gets the encoded tokens and, for each hidden place, a **query**: one trained vector, the same for all, plus the code of *where*. What it answers there is compared with the truth. As both of this chapter's methods need such a part, we call it `HoleFiller`.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-12-methods", "caption": "Two methods, one machine. Both encode 32 seen tokens and fill 96 holes. The masked autoencoder answers with 48 pixels a hole. The latent predictor answers with 64 features, and what is right is decided by a slow copy of the encoder that has seen everything and gets no gradient."}, "image": {"alt": "Two rows of boxes joined by arrows. Upper: clip, 32 seen tokens, encoder, filler with 96 queries, 96 by 48 pixels compared with true pixels. Lower: the same as far as the filler, 96 by 64 features compared with those of a slow encoder that sees 128 tokens"}}
-ax = schematics.canvas(27, 7.4, unit=0.36)
+ax = schematics.canvas(27, 7.9, unit=0.36)
 for y, out, goal in ((0.8, "96 × 48\npixels", "true pixels,\nnormalised"), (4.6, "96 × 64\nfeatures", "slow encoder,\n128 tokens")):  # fmt: skip
     schematics.box(ax, "clip\n128 tokens", (0.3, y), (3.8, 1.7), color=plots.GRAY, fontsize=8)
     schematics.arrow(ax, (4.2, y + 0.85), (6.3, y + 0.85), "32 seen")
@@ -207,9 +207,8 @@ for y, out, goal in ((0.8, "96 × 48\npixels", "true pixels,\nnormalised"), (4.6
     schematics.box(ax, goal, (23.1, y), (3.8, 1.7), color=plots.ORANGE, fontsize=8)
 schematics.label(ax, "masked autoencoder", (2.2, 0.4), fontsize=8)
 schematics.label(ax, "latent predictor", (2.2, 4.2), fontsize=8)
-schematics.arrow(
-    ax, (8.1, 6.4), (23, 6.2), "weights follow slowly; no gradient comes back", bend=0.08
-)
+schematics.arrow(ax, (8.1, 6.4), (23, 6.2), bend=0.08)
+schematics.label(ax, "weights follow slowly; no gradient comes back", (15.5, 7.5), fontsize=8)
 
 
 # %% [markdown]
@@ -365,7 +364,8 @@ ax.plot([-8, 0, 0, 79], [0, 0, 1, 1], color=plots.GRAY, label="weight")
 for m, values in slow.items():
     ax.plot(values, label=f"slow copy, m = {m}")
 first = ", ".join(f"{v:.2f}" for v in slow[0.9][1:5].tolist())
-ax.annotate(first, (3, slow[0.9][3].item()), (9, 0.62), arrowprops={"arrowstyle": "-"}, fontsize=8)
+line = {"arrowstyle": "-", "color": plots.GRAY}
+ax.annotate(first, (3, slow[0.9][3].item()), (18, 0.5), arrowprops=line, fontsize=8)
 ax.set(xlabel="updates since the jump", ylabel="value")
 _ = ax.legend(fontsize=8, loc="lower right")
 
@@ -446,7 +446,7 @@ print("falls without the stop:", "holds" if kept["gradient through"] < 0.25 else
 print("keeps half with brakes:", "holds" if kept["all brakes"] > 0.5 else "REFUTED")
 
 # %% [markdown]
-# Three things to see. **All** runs lose most of what a token says of its clip, the one with all brakes too: where a token stands is the easiest thing to predict, and the first thing learned. The brakes leave several times as much as the run without the stop. And the **effective rank hardly moves**: it measures the shape of a cloud, not its size (chapter 11), and a shrinking cloud keeps its shape. Had we watched the rank alone, we would have seen nothing.
+# Three things to see. **All** runs lose most of what a token says of its clip, the one with all brakes too: where a token stands is the easiest thing to predict, and the first thing learned. The brakes leave several times as much as the run without the stop. And the **effective rank does not tell**: it is highest where least is left. It measures the shape of a cloud, not its size (chapter 11), and a shrinking cloud keeps its shape. Had we watched the rank alone, we would have seen nothing.
 #
 # Read the losses last. A loss that the model may make easy by changing the question measures nothing: by the loss, the run without the stop looks best by far. V-JEPA 2's authors call it a [proxy](https://github.com/facebookresearch/vjepa2/issues/44), and of a loss that drops late and suddenly they say that it is [usually a sign of partial collapse](https://github.com/facebookresearch/vjepa2/issues/74). None of these runs says what happens later: whether what is left grows again is a question for the recorded run.
 #
