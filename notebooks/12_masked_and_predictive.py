@@ -41,7 +41,7 @@ plots.use_style()
 torch.set_num_threads(1)
 torch.manual_seed(0)
 sizes = settings(
-    T0=dict(updates=200, latent=80, batch=32, labelled=600), T1=dict(updates=4000, latent=2000)
+    T0=dict(updates=200, latent=80, batch=32, labeled=600), T1=dict(updates=4000, latent=2000)
 )
 even = [0, 2, 4, 6, 9, 11, 13, 15]  # reversal keeps this choice: chapter 3
 GRID, TUBELET = (2, 8, 8), (4, 2, 2)
@@ -510,11 +510,11 @@ print(f"it reaches {reach:.0%} of the tokens, in any order")
 @torch.no_grad()
 def codes(model):
     """Mean tokens of the labelled clips of each split."""
-    parts = [x[: sizes.labelled, even].split(200) for x, _ in data.values()]
+    parts = [x[: sizes.labeled, even].split(200) for x, _ in data.values()]
     return [torch.cat([model.embed(c) for c in part]) for part in parts]
 
 
-def judge(z, n=sizes.labelled):
+def judge(z, n=sizes.labeled):
     """Linear probe and k-NN with n labelled clips."""
     y, y_val, y_test = (labels[:n] for _, labels in data.values())
     probe = evaluation.linear_probe(z[0], y, z[1], y_val, z[2], y_test)
@@ -526,12 +526,12 @@ random = MaskedAutoencoder(12, encoder=copy.deepcopy(start))
 shown = {"random start": random, "masked autoencoder": mae, "latent predictor": kinds["all brakes"]}
 done = [0, sizes.updates, sizes.latent]
 found = {name: judge(codes(model)) for name, model in shown.items()}
-print(f"{sizes.labelled} labels, one seed      linear probe   k-NN   updates")
+print(f"{sizes.labeled} labels, one seed      linear probe   k-NN   updates")
 for (name, row), n in zip(found.items(), done, strict=True):
     print(f"{name:26s} {row['linear probe']:14.2f} {row['k-NN']:6.2f} {n:9d}")
 
 # %%
-frames = [(x[: sizes.labelled, even], y[: sizes.labelled]) for x, y in data.values()]
+frames = [(x[: sizes.labeled, even], y[: sizes.labeled]) for x, y in data.values()]
 for name, logits in evaluation.ruler_scores(*frames).items():
     print(f"{name:30s} {evaluation.accuracy(logits, frames[2][1]):.2f}")
 

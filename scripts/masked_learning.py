@@ -20,10 +20,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from recorded import drawn, halved, interval
+from side_by_side import HERE, Many, train
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sora_nb import evaluation, training
 from sora_nb.data import motion
@@ -38,7 +37,7 @@ from sora_nb.settings import settings, tier
 SIZES = settings(
     T0=dict(
         pool=22_400, seeds=1, rates=(3e-3,), updates=250, batch=64, tuning=100, small=32,
-        ratios=(0.75,), strengths=(1e-3, 1e-2, 1e-1, 1.0), labelled=2400, held=600,
+        ratios=(0.75,), strengths=(1e-3, 1e-2, 1e-1, 1.0), labeled=2400, held=600,
     ),
     T1=dict(
         seeds=3, rates=(1e-3, 3e-3), updates=2400, batch=128, tuning=400, small=64, ratios=(0.75, 0.9, 0.5)
@@ -46,99 +45,6 @@ SIZES = settings(
 )  # fmt: skip
 CLASSES, GRID, EIGHT = len(motion.CLASSES), (2, 8, 8), [0, 2, 4, 6, 9, 11, 13, 15]
 SIGNS = ("effective rank", "between clips")  # of a frozen encoder, without labels
-HERE = training.device()
-
-
-# ------------------------------------------------------------------------------------------- many models at once
-
-
-class Loss(nn.Module):
-    """A model's loss as a module's forward, which is what `functional_call` calls."""
-
-    def __init__(self, model: nn.Module, loss):
-        super().__init__()
-        self.model, self.loss = model, loss
-
-    def forward(self, *inputs):
-        return self.loss(self.model, *inputs)
-
-
-class Many:
-    """Models of one kind, their weights stacked: (models, …) each.
-
-    Args:
-        models: alike in all but their weights.
-    """
-
-    def __init__(self, models: list[nn.Module]):
-        self.weights, self.buffers = stack_module_state([model.eval() for model in models])
-        self.weights = {
-            k: v.detach().to(HERE).requires_grad_(v.requires_grad) for k, v in self.weights.items()
-        }
-        self.buffers = {k: v.to(HERE) for k, v in self.buffers.items()}
-        self.kind = models[0]  # its own weights are never used
-
-    def __call__(self, loss, *inputs, alike=()) -> Tensor:
-        """``loss(model, *inputs)`` for each: of inputs (models, …) its own, of those whose place is in ``alike`` the same."""
-        module = Loss(self.kind, loss)
-        state = [{f"model.{k}": v for k, v in part.items()} for part in (self.weights, self.buffers)]
-        dims = tuple(None if i in alike else 0 for i in range(len(inputs)))
-        one = lambda weights, buffers, *x: functional_call(module, (weights, buffers), x)  # noqa: E731
-        with sdpa_kernel(SDPBackend.MATH):
-            return vmap(one, in_dims=(0, 0, *dims))(*state, *inputs)
-
-    def unstack(self, i: int) -> nn.Module:
-        """Model i by itself, on this process's device."""
-        model = copy.deepcopy(self.kind).to(HERE)
-        model.load_state_dict({k: v[i].detach() for k, v in self.weights.items()}, strict=False)
-        return model.eval()
-
-
-class AdamW:
-    """AdamW (Loshchilov & Hutter 2019) on stacked weights, with a peak rate for each model."""
-
-    def __init__(self, many: Many, rates: list[float], decay: float = 0.05, betas=(0.9, 0.999)):
-        self.weights = [w for w in many.weights.values() if w.requires_grad]
-        self.rates = torch.tensor(rates, device=HERE)
-        self.decay, self.betas, self.count = decay, betas, 0
-        self.first, self.second = ([torch.zeros_like(w) for w in self.weights] for _ in range(2))
-
-    @torch.no_grad()
-    def step(self, share: float) -> None:
-        """One update at ``share`` of each peak rate."""
-        self.count += 1
-        a, b = self.betas
-        for w, m, v in zip(self.weights, self.first, self.second, strict=True):
-            if w.grad is None:  # a head that this loss does not read
-                continue
-            rate = (self.rates * share).view(-1, *[1] * (w.ndim - 1))
-            m.lerp_(w.grad, 1 - a)
-            v.mul_(b).addcmul_(w.grad, w.grad, value=1 - b)
-            if w.ndim > 2:  # matrices decay, vectors do not
-                w.mul_(1 - rate * self.decay)
-            w.sub_(rate * (m / (1 - a**self.count)) / ((v / (1 - b**self.count)).sqrt() + 1e-8))
-            w.grad = None
-
-
-def train(
-    many: Many, rates: list[float], updates: int, loss, inputs, alike=(), after=None
-) -> list[list[float]]:
-    """Train all at once; each model's mean loss in each tenth of the updates.
-
-    Args:
-        inputs: makes the inputs of one update, each (models, …) unless its place is in ``alike``.
-        after: called after each update.
-    """
-    optimizer = AdamW(many, rates)
-    losses = torch.zeros(updates, len(rates), device=HERE)
-    for i in range(updates):
-        found = many(loss, *inputs(), alike=alike)
-        found.sum().backward()
-        optimizer.step(training.learning_rate(i, updates, 1.0))
-        losses[i] = found.detach()
-        if after:
-            after()
-    return [part.mean(0).tolist() for part in losses.chunk(10)]
 
 
 # ------------------------------------------------------------------------------------------------- data
@@ -156,14 +62,12 @@ def prepared() -> dict:
             else []
         )
         splits = {name: motion.load(spec, name, progress=False) for name in motion.SPLITS}
-        known = {
-            n: (halved(s.clips[: SIZES.labelled]), s.labels[: SIZES.labelled]) for n, s in splits.items()
-        }
+        known = {n: (halved(s.clips[: SIZES.labeled]), s.labels[: SIZES.labeled]) for n, s in splits.items()}
     else:
         draw = lambda split, count: drawn(spec, split, count, workers=16)  # noqa: E731
         pool = [draw("train", SIZES.pool)]
         found = {
-            "train": pool[0][: SIZES.labelled],
+            "train": pool[0][: SIZES.labeled],
             "val": draw("val", SIZES.held),
             "test": draw("test", SIZES.held),
         }
@@ -354,11 +258,11 @@ def judged(data: dict, encoders: list[TubeletEncoder]) -> list[dict]:
         row["between clips"] = F.layer_norm(frozen[seed]["val"], [64]).var(0).mean().item()
         votes = evaluation.knn_scores(z["train"], y["train"], z["test"], CLASSES)
         row["k-NN, 2400"] = right(votes, y["test"])
-        for n in (240, SIZES.labelled):
+        for n in (240, SIZES.labeled):
             own = balanced(y["train"], n, seed)
             _, read = linear(z["train"][own], y["train"][own], z["val"], y["val"])
             row[f"linear, {n}"] = right(read(z["test"]), y["test"])
-    for n in (240, SIZES.labelled):
+    for n in (240, SIZES.labeled):
         many = with_rates([Attentive(s) for s in range(SIZES.seeds)])
         own = [balanced(y["train"], n, s) for s in range(SIZES.seeds)]
 
@@ -419,7 +323,7 @@ def start_row(data: dict, name: str) -> tuple[dict, dict]:
     encoders, which = choose(data, many, name)
     rows = judged(data, encoders)
     judges = {k: [row[k] for row in rows] for k in rows[0] if k not in SIGNS}
-    for n in (240, SIZES.labelled):
+    for n in (240, SIZES.labeled):
         judges[f"trained, {n}"] = [row["right"] for row in tuned(data, encoders, n, SIZES.tuning)]
     told |= which | {k: [row[k] for row in rows] for k in SIGNS}
     return told | {k: [mean(bits) for bits in rows] for k, rows in judges.items()}, judges
@@ -439,7 +343,7 @@ def run(data: dict, seconds: float) -> dict:
         print(f"{time.monotonic() - begun:5.0f} s", name, shown(told[name]), flush=True)
         if place == 3:  # as many updates with labels as pretraining and tuning made together
             total, name = SIZES.updates + SIZES.tuning, "supervised, all updates"
-            runs = {n: tuned(data, None, n, total) for n in (240, SIZES.labelled)}
+            runs = {n: tuned(data, None, n, total) for n in (240, SIZES.labeled)}
             bits[name] = {f"trained, {n}": [row["right"] for row in rows] for n, rows in runs.items()}
             told[name] = {k: [mean(b) for b in rows] for k, rows in bits[name].items()}
             told[name] |= {"val by rate": {n: [r["val by rate"] for r in rows] for n, rows in runs.items()}}
@@ -470,7 +374,7 @@ def main() -> None:
     print("prepared", {k: len(v) for k, v in data.items()}, flush=True)
     numbers = run(data, asked.seconds) | {
         "clips": SIZES.pool, "updates": SIZES.updates, "batch": SIZES.batch, "rates": list(SIZES.rates),
-        "tuning updates": SIZES.tuning, "tuning batch": SIZES.small, "labelled": SIZES.labelled,
+        "tuning updates": SIZES.tuning, "tuning batch": SIZES.small, "labeled": SIZES.labeled,
         "parameters": training.parameters(encoder(0)),
     }  # fmt: skip
     seconds = (time.process_time() if HERE.type == "cpu" else time.monotonic()) - begun
