@@ -30,7 +30,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --nbval-kernel
          --nbval-sanitize-with tests/nbval_sanitize.cfg
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
-.PHONY: help book test test-package test-notebooks test-book lab refresh sync checkpoints mutate bench designs browser set-up clean sandbox assignments grade check-submission formgrader
+.PHONY: help book test test-package test-notebooks test-book lab refresh sync checkpoints mutate bench designs live browser set-up clean release-check sandbox assignments grade check-submission formgrader
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -109,6 +109,13 @@ bench: $(STAMP)  ## the side-by-side benchmarks; installs the peers they are com
 
 designs: $(STAMP)  ## the runs of chapter 13 over all designs and seeds, into its receipt (resumable; SORA_NB_TIER)
 	@$(BIN)/python scripts/five_designs.py --jobs $(JOBS)
+
+live: $(STAMP)  ## train the network of the page "The model in the page" and write the files that the page loads
+	@$(BIN)/python scripts/live_model.py
+	@$(BIN)/python scripts/live_page.py
+
+release-check: $(STAMP)  ## may this commit be tagged and archived?
+	@$(BIN)/python scripts/release.py
 
 clean:  ## remove what was built; generated data and .venv stay
 	rm -rf build book/_build .pytest_cache .ruff_cache .hypothesis

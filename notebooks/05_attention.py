@@ -950,8 +950,9 @@ clips, answers, asked = double(1000, 999)
 @torch.no_grad()
 def kinds(model):
     """For each head: L if it looks at the largest frame in most clips, B for the brightest."""
-    weights = model.attend.look(model.query.expand(len(clips), -1, -1), model.frame(clips))
-    top = weights[:, :, 0].argmax(-1)  # (n, M, 1, T) -> (n, M)
+    frames = model.frame(clips.to(model.query.device))
+    weights = model.attend.look(model.query.expand(len(clips), -1, -1), frames)
+    top = weights[:, :, 0].argmax(-1).cpu()  # (n, M, 1, T) -> (n, M)
     hits = (top[..., None] == asked[:, None]).float().mean(0)  # (M, 2)
     return "".join("LB"[hit.argmax()] if hit.max() > 0.5 else "-" for hit in hits)
 
@@ -1053,7 +1054,7 @@ assert axis["wrong axis"][1] < 0.7 * math.log(4)  # it learns
 # %%
 for name, (model, _) in axis.items():
     with torch.no_grad():
-        tokens = model.frame(by_length[0][0][:100])
+        tokens = model.frame(by_length[0][0][:100].to(model.head.weight.device))
         rows = model.between.look(tokens, tokens).sum(-1)  # (B, M, T, T) -> (B, M, T)
     print(f"{name}: row sums from {rows.min():.2f} to {rows.max():.2f}")
 assert (rows - 1).abs().max() > 0.2

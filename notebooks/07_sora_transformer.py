@@ -195,7 +195,8 @@ def learn(seed, epochs, n=None, **options):
     plan = dict(epochs=epochs, lr=4e-3, batch_size=16, seed=seed, step=step, progress=False)
     history = training.fit(model, data, **plan)
     x, labels = evaluation.with_reversals(*grids[2])
-    return model, history, evaluation.pair_scores(training.predict(model, x), labels)
+    scores = evaluation.pair_scores(training.predict(model, x), labels)
+    return model.cpu(), history, scores  # wherever it was trained
 
 
 # %%

@@ -482,6 +482,8 @@ def learn_from(few_steps, rates, start, seed):
         body = {k: v for k, v in start.model.state_dict().items() if not k.startswith("head.")}
         model.load_state_dict(body, strict=False)
     body = [p for n, p in model.named_parameters() if not n.startswith("head.")]
+    for parameter in body:
+        parameter.requires_grad_(rates[0] > 0)
     groups = [{"params": p, "lr": lr} for p, lr in zip((body, model.head.parameters()), rates)]
     optimizer = torch.optim.AdamW(groups)
     for step in range(few_steps):

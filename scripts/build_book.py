@@ -14,9 +14,11 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import names_page
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,10 +120,13 @@ def wanted_files(notebooks: Path) -> dict[str, bytes]:
             files[f"_extra/notebooks/{source.name}"] = source.read_bytes()
     files |= {f"_extra/{name}": data for name, data in list(files.items()) if name.startswith("results/")}
     files["_extra/.nojekyll"] = b""  # code hosts otherwise drop folders that begin with an underscore
+    files["names.md"] = names_page.page().encode()
     toc = yaml.safe_load((book / "_toc.yml").read_text())
     files["_toc.yml"] = yaml.safe_dump(prune_toc(toc, {path.stem for path in chapters})).encode()
     config = yaml.safe_load((book / "_config.yml").read_text())
     config["sphinx"]["config"]["sora_repository_url"] = repository_url()
+    edition = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    config["sphinx"]["config"]["html_theme_options"]["extra_footer"] = f"Edition {edition}"
     files["_config.yml"] = yaml.safe_dump(config).encode()
     return files
 

@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import statistics
 import time
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -98,14 +99,19 @@ def stage(folder: Path, runs: list[dict], jobs: int) -> list[dict]:
 
 
 def _start(folder: Path) -> None:
-    """Read the protocol and the files once a process."""
-    global P, DATA, FOLDER
+    """Read the protocol once a process."""
+    global P, FOLDER
     P, FOLDER = protocol(), folder
-    DATA = {level: {split: P.files(level, split) for split in ("train", "val")} for level in (1, 2)}
+
+
+@cache
+def data(level: int) -> dict:
+    """Training and validation files of a level, written where they are missing."""
+    return {split: protocol().files(level, split) for split in ("train", "val")}
 
 
 def _one(run: dict) -> None:
-    do(P, DATA[1 if run["kind"] == "level1" else 2], run, FOLDER)
+    do(P, data(1 if run["kind"] == "level1" else 2), run, FOLDER)
 
 
 # ------------------------------------------------------------------------------------------------ all runs
@@ -223,6 +229,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     seeds = range(options.seeds or p.sizes.seeds)
     whole = {name: (name, {}) for name in p.CONTESTANTS}
+    for level in {1, 2} if "level1" in options.parts else {2}:
+        data(level)  # writes the files with all cores, which a process of a pool may not do
     numbers: dict = {"protocol": p.digest, "sizes": vars(p.sizes) | {"seeds": len(seeds)}}
     numbers |= {"tuning": tune(p, folder, whole, options.jobs)}
     numbers["rates"] = rates = {name: best(tried) for name, tried in numbers["tuning"].items()}

@@ -5,4 +5,4 @@ Data flows one way: video -> transforms -> data -> layers -> objectives -> model
 the chapter that derives it.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import nn
 from tqdm.auto import tqdm
 
+from sora_nb import processes
 from sora_nb.files import atomic
 from sora_nb.transforms import to_clip
 from sora_nb.video import VideoReader, VideoReadError
@@ -66,6 +67,9 @@ def cache_features(
     content and of the stride: change one and the features are made anew; rename a video and they are found again.
     A file appears complete or not at all, so a killed call goes on with the video it was at.
 
+    Under ``accelerate launch`` or ``torchrun`` each process makes the features of its share of the videos, and all of them
+    return the whole when the last is done; ``folder`` must be one that all of them see. See chapter 22.
+
     Args:
         model: maps float clips (1, T, 3, H, W) in [0, 1] to features (1, T, D), each frame by itself. Resizing and
             normalising belong inside it. Run in evaluation mode, on the device where its weights are.
@@ -84,8 +88,11 @@ def cache_features(
     _check(sources, name, stride, batch_size)
     place = Path(folder) / f"{name}-{fingerprint(model)[:12]}"
     place.mkdir(parents=True, exist_ok=True)
-    files = tuple(place / f"{_digest(source, stride)}.npy" for source in sources)
-    missing = {file: source for file, source in zip(files, sources, strict=True) if not _intact(file)}
+    world = processes.join()
+    # Of the whole list: what is missing looks different in each process.
+    mine = processes.shard(sources, world)
+    files = [place / f"{_digest(source, stride)}.npy" for source in mine]
+    missing = {file: source for file, source in zip(files, mine, strict=True) if not _intact(file)}
     training = model.training
     model.eval()
     try:
@@ -95,7 +102,7 @@ def cache_features(
             _write(file, _features(model, source, stride, batch_size))
     finally:
         model.train(training)
-    return CachedFeatures(files)
+    return CachedFeatures(tuple(processes.gathered(files, world)))
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """What the training loop does differently in several processes, and does not do in one. Explained in chapter 03."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.distributed as dist
@@ -66,6 +66,27 @@ def loader(
     for chunk, part, batch in zip(chunks, parts, loaded, strict=True):
         share = len(part) / len(chunk) if len(chunk) >= n else 1 / n
         yield chunk, share, send_to_device(batch, world.device)
+
+
+def shard(items: Sequence, world: PartialState) -> list:
+    """This process's items of a list that all processes have: every ``n``-th one, from its rank on.
+
+    Each item goes to one process and none is repeated to fill up, so the first processes may get one more than the last.
+    Derived in chapter 22.
+    """
+    return list(items[world.process_index :: world.num_processes])
+
+
+def gathered(part: list, world: PartialState) -> list:
+    """The parts of all processes in the order of the list that :func:`shard` dealt out.
+
+    Every process waits here for the slowest, and gets the whole. Derived in chapter 22.
+    """
+    if world.num_processes == 1:
+        return part
+    parts = [None] * world.num_processes
+    dist.all_gather_object(parts, part)
+    return [parts[i % len(parts)][i // len(parts)] for i in range(sum(map(len, parts)))]
 
 
 def mean(values: list[float], share: float, world: PartialState) -> list[float]:

@@ -16,6 +16,8 @@ FLAGS = [
     "--disable-gpu",
     "--disable-background-networking",
     "--autoplay-policy=no-user-gesture-required",
+    "--use-fake-device-for-media-stream",  # a camera that films a test picture, and nobody who is asked first
+    "--use-fake-ui-for-media-stream",
 ]
 
 

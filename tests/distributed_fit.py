@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from sora_nb import models, objectives, processes, training
+from sora_nb.features import cache_features
+from sora_nb.layers.frames import FrameCNN
 
 SILENT = {"epochs": 1, "lr": 1e-2, "progress": False}
 # The designs, and what they want to be told about clips of 8 frames of 16 × 16.
@@ -203,10 +205,26 @@ def apart(folder, rank):
     return noisy(path)
 
 
+def films(n=7):
+    """Clips of different lengths, the same in every process."""
+    generator = np.random.default_rng(0)
+    return [generator.integers(0, 256, (3 + i, 16, 16, 3), np.uint8) for i in range(n)]
+
+
+def kept(folder):
+    """Features of all films, and how many of them this process computed."""
+    torch.manual_seed(0)
+    network, calls = FrameCNN(4, (2, 2)), []
+    network.register_forward_hook(lambda *_: calls.append(1))
+    features = cache_features(network, films(), folder, "test", progress=False)
+    return {"features": [torch.tensor(f) for f in features], "calls": len(calls)}
+
+
 def main(folder):
     rank = processes.join().process_index
     found = {"loss": distributed_loss.cases(), "equal": equal_to_one(), "drawn": drawn()}
     found |= {"resumed": resumed(folder), "apart": apart(folder, rank)}
+    found |= {"features": kept(folder / "features"), "and again": kept(folder / "features")}
     torch.save(found, folder / f"{rank}.pt")
 
 

@@ -363,6 +363,43 @@ def test_solution_unfolds_and_diagram_follows_the_colors(browser, sample):
     page.close()
 
 
+def test_a_dark_page_prints_light_and_whole(browser, sample):
+    page = browser.new_page(color_scheme="dark", viewport={"width": 700, "height": 900})
+    page.goto((sample / "notebooks" / f"{FIRST}.html").as_uri())
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    color = page.eval_on_selector("h1", "node => getComputedStyle(node).color")
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert luminance(ground) - luminance(color) > 0.5
+    cut = "nodes => nodes.filter(node => node.scrollWidth > node.clientWidth + 1).length"
+    page.eval_on_selector("div.highlight pre", "node => { node.textContent = 'wide '.repeat(100) }")
+    assert page.eval_on_selector_all("pre", cut) == 0
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.close()
+
+
+def test_every_public_name_is_listed_and_found_by_the_search(browser, sample):
+    text = BeautifulSoup((sample / "names.html").read_text(), "html.parser").get_text()
+    assert all(
+        name in text for name in ("nt_xent", "attention_weights", "VideoReader", "sora_nb.recipe.model")
+    )
+    assert "names.html" in search(browser, (sample / "search.html").as_uri() + "?q=attention_weights")
+
+
+def test_the_page_of_names_tells_use_from_mere_mention(tmp_path):
+    (tmp_path / "05_x.py").write_text(
+        "from sora_nb import training\nfrom sora_nb.layers import door as d\n"
+        "# training.predict\ntraining.fit(1)\nd.centered(2)\nother.save(3)\n"
+    )
+    names = load(ROOT / "scripts" / "names_page.py")
+    taken = names.chapters(tmp_path)["05"]
+    assert {"training", "fit", "centered"} <= taken and not {"predict", "save"} & taken
+    assert names.sentence("Return :func:`sora_nb.x.y` of *z* $a$. Derived in chapter 03.") == (
+        "Return `sora_nb.x.y` of \\*z\\* \\$a\\$."
+    )
+
+
 WRONG = """<!DOCTYPE html><html><body><article class="bd-article">
 <script>console.error("a complaint")</script><script src="http://127.0.0.1:9/x.js"></script>
 <div style="width: 3000px">wide</div><img src="data:image/png;base64,AA" style="background: white">
@@ -381,7 +418,7 @@ def test_a_wrong_page_is_found_out(browser, tmp_path):
 
 
 def test_vendored_files_carry_their_licenses():
-    for name in ("mathjax", "mermaid"):
+    for name in ("mathjax", "mermaid", "onnxruntime"):
         assert (ROOT / "book" / "_static" / "vendor" / name / "LICENSE").stat().st_size > 500
 
 

@@ -11,7 +11,11 @@ import distributed_fit
 import distributed_loss
 import pytest
 import torch
+import torch.distributed as dist
+from test_features import World
 from torch.testing import assert_close
+
+from sora_nb import processes
 
 HERE = Path(__file__).resolve().parent
 pytestmark = [
@@ -124,3 +128,25 @@ def test_two_processes_go_on_exactly_where_they_were_broken_off(two):
 def test_processes_that_find_different_checkpoints_are_told(two):
     for rank in (0, 1):
         assert two[rank]["apart"]["error"].startswith("The processes found different checkpoints at ")
+
+
+def test_two_processes_share_the_films_and_both_get_all_features(two, tmp_path):
+    one = distributed_fit.kept(tmp_path)
+    assert one["calls"] == 7 and [two[rank]["features"]["calls"] for rank in (0, 1)] == [4, 3]
+    for rank in (0, 1):
+        assert two[rank]["and again"]["calls"] == 0
+        for found in (two[rank]["features"]["features"], two[rank]["and again"]["features"]):
+            for mine, theirs in zip(found, one["features"], strict=True):
+                assert_close(mine, theirs, **EXACT)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", range(8))
+def test_every_item_goes_to_one_process_and_comes_back_in_order(monkeypatch, count, n):
+    worlds = [World(rank, n) for rank in range(n)]
+    parts = [processes.shard(range(count), world) for world in worlds]
+    assert sorted(sum(parts, [])) == list(range(count))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    monkeypatch.setattr(dist, "all_gather_object", lambda out, _: out.__setitem__(slice(None), parts))
+    for part, world in zip(parts, worlds, strict=True):
+        assert processes.gathered(part, world) == list(range(count))

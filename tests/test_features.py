@@ -6,8 +6,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from accelerate import PartialState
 from torch import nn
 
+from sora_nb import processes
 from sora_nb.features import cache_features, fingerprint
 from sora_nb.layers.frames import FrameCNN
 from sora_nb.transforms import to_clip
@@ -238,3 +240,37 @@ def test_an_unreadable_video_is_named_and_earlier_work_stays(model, tmp_path):
     assert len(list((tmp_path / "cache").glob("*/*.npy"))) == 1
     with pytest.raises(VideoReadError, match=r"absent\.mp4.*cannot be opened"):
         keep(model, [tmp_path / "absent.mp4"], tmp_path)
+
+
+class World(PartialState):
+    """What process ``rank`` of ``n`` would be told."""
+
+    def __init__(self, rank, n):
+        self.process_index, self.num_processes = rank, n
+
+
+def in_turn(monkeypatch, rank, n):
+    """As in process ``rank`` of ``n``, where the others are not waited for."""
+    monkeypatch.setattr(processes, "join", lambda: World(rank, n))
+    monkeypatch.setattr(processes, "gathered", lambda part, world: part)
+
+
+@pytest.mark.parametrize("done", [(), (0,), (3, 4)])
+def test_each_process_makes_its_own_videos_whenever_it_looks(monkeypatch, tmp_path, model, done):
+    """Also where some are there already, and where the others have made theirs before this one looks."""
+    sources = clips(7)
+    if done:
+        keep(model, [sources[i] for i in done], tmp_path)
+    seen = []
+    for rank in range(3):
+        in_turn(monkeypatch, rank, 3)
+        model.seen = 0
+        mine = keep(model, sources, tmp_path)
+        assert len(mine) == len(range(rank, 7, 3))
+        seen.append(model.seen)
+    assert seen == [sum(5 + i for i in range(rank, 7, 3) if i not in done) for rank in range(3)]
+    in_turn(monkeypatch, 0, 1)
+    model.seen = 0
+    for features, frames in zip(keep(model, sources, tmp_path), sources, strict=True):
+        np.testing.assert_allclose(features, direct(model, frames), atol=1e-5)
+    assert model.seen == 7 * 5 + sum(range(7))  # direct's; nothing was missing

@@ -46,7 +46,7 @@ ARROW = [
 SIDE = {"settings", "ledger", "files"}
 PLACE = {name: place for place, name in enumerate(ARROW)} | {
     "checkpoints": ARROW.index("training"),
-    "processes": ARROW.index("training"),
+    "processes": ARROW.index("features"),
     "plots": ARROW.index("evaluation"),
     "schematics": ARROW.index("evaluation"),
 }

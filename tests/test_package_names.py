@@ -31,7 +31,10 @@ WAITING = {
     "chapters 16 to 19 rank what they find": "recall_at_k precision_at_k average_precision neighbor_recall",
     "chapter 17 finds and follows objects": "scenes SoraDetector detection_loss mean_average_precision tracking_scores",
     "chapters 17 to 19 read long videos": "LongVideos script load Segmenter edit_score f1_at spotting_ap",
+    "chapter 19 hears and reads": "audio_delay mel_filters log_mel Vocabulary split AudioVisual",
     "chapter 13 compares the designs": "SoraContrastive SoraAutoencoder",
+    "chapter 21 asks what a model looks at": """
+        integrated_gradients grad_cam occlusion pointing deletion still_box""",
     "one chapter alone so far: use it again or take it out": """
         with_reversals ruler_scores ruler_table joint_attention block_macs CausalConv3d perplexity usage
         lstm_cell GRUCell info_nce vicreg alignment uniformity effective_rank contrast_step device""",

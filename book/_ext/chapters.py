@@ -61,17 +61,16 @@ class Edition(ReferenceRole):
 
 
 def renumber(env) -> None:
-    """Give each chapter and its sections the number of the file name instead of a running count."""
+    """Give each chapter and its sections the number of the file name instead of a running count, and other pages none."""
     for docname, sections in env.toc_secnumbers.items():
-        if not (match := CHAPTER.fullmatch(docname)):
-            continue
-        number = int(match[1])
+        match = CHAPTER.fullmatch(docname)
+        number = int(match[1]) if match else None
         env.toc_secnumbers[docname] = {
-            key: (number, *value[1:]) if value else value for key, value in sections.items()
+            key: (number, *value[1:]) if value else value for key, value in sections.items() if match
         }
         for node in [env.titles[docname], *env.tocs[docname].findall(nodes.reference)]:
             if node.get("secnumber"):
-                node["secnumber"] = [number, *node["secnumber"][1:]]
+                node["secnumber"] = [number, *node["secnumber"][1:]] if match else None
 
 
 def number_by_file(app) -> None:

@@ -352,6 +352,21 @@ def paint(
     return canvas + opacity[..., None] * (np.asarray(color) - canvas)
 
 
+def still_box(params: dict, size: int) -> Float[np.ndarray, " 4"]:
+    """Box in pixels of the digit that stands still in a clip of level 2; NaN if there is none. Used in chapter 21."""
+    if not params["distractor"]:
+        return np.full(4, np.nan)
+    return boxes(params["distractor"]["image"], [_still(params)], size)[0]
+
+
+def _still(params: dict) -> dict[str, np.ndarray]:
+    """Track, of one moment, of the digit that stands still."""
+    other = params["distractor"]
+    x, y = other["center"]
+    still = dict(x=x, y=y, side=other["side"], angle=other["tilt"], opacity=params["opacity"])
+    return {key: np.array([value]) for key, value in still.items()}
+
+
 def draw(
     params: dict, frames: int, size: int
 ) -> tuple[UInt8[np.ndarray, "time size size 3"], Float[np.ndarray, "time 4"]]:
@@ -372,10 +387,7 @@ def draw(
     copies = track(params, progress(params, frames))
     canvas = scenery(params, frames, size)
     if other := params["distractor"]:
-        x, y = other["center"]
-        still = dict(x=x, y=y, side=other["side"], angle=other["tilt"], opacity=params["opacity"])
-        still = {key: np.array([value]) for key, value in still.items()}  # a track of one moment
-        canvas = paint(canvas, coverage(other["image"], still, size), other["color"])
+        canvas = paint(canvas, coverage(other["image"], _still(params), size), other["color"])
     ink = np.max([coverage(params["image"], at, size) for at in copies], 0)  # (T, S, S)
     canvas = paint(canvas, params["opacity"] * ink, params["color"])
     clip = np.rint(np.clip(canvas, 0, 1) * 255).astype(np.uint8)
