@@ -585,7 +585,9 @@ def table(receipt):
     """A row for each start, a column for each judge."""
     n = receipt["numbers"]
     print(f"{n['updates']} updates, {len(receipt['seeds'])} seed(s)")
-    print(f"{'judge':24s}" + "".join(f"{c.split(',')[0][:9]:>9s}" for c in columns))
+    print(
+        f"{'judge':24s}" + "".join(f"{c.split(',')[0].replace('entive', '.'):>9s}" for c in columns)
+    )
     print(f"{'labels':24s}" + "".join(f"{c.split()[-1]:>9s}" for c in columns))
     for name, row in n["starts"].items():
         print(f"{name:24s}" + "".join(f"{middle(row, c):>9s}" for c in columns))
@@ -608,7 +610,6 @@ for ax, column in zip(axes.flat, columns, strict=False):
 axes[0, 0].set(yticks=range(len(starts)), yticklabels=list(starts))
 axes[0, 0].invert_yaxis()
 axes[1, 3].axis("off")
-fig.tight_layout()
 
 # %% [markdown]
 # ### The short run: a comparison of budgets
