@@ -33,6 +33,7 @@ WAITING = {
     "chapters 17 to 19 read long videos": "LongVideos script load Segmenter edit_score f1_at spotting_ap",
     "chapter 18 restores pictures": "ssim",
     "chapter 19 hears and reads": "audio_delay mel_filters log_mel Vocabulary split AudioVisual",
+    "chapter 23 gives noise an account, and data a card": "gaussian_delta gaussian_epsilon data_card",
     "chapter 13 compares the designs": "SoraContrastive SoraAutoencoder",
     "chapter 21 asks what a model looks at": """
         integrated_gradients grad_cam occlusion pointing deletion still_box""",
