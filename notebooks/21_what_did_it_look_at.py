@@ -864,7 +864,7 @@ for name, f in found.items():
     word = "reveals" if says(f) else "does not"
     print(f"{name:11s}  {f['times']:14.1f}  {f['noticed']:28.2f}         {word}")
 
-# %% mystnb={"figure": {"name": "fig-21-lamp", "caption": "A test clip with the lamp (upper right corner, first or last two frames), and the positive heat of three methods for the planted model and for the clean one."}, "image": {"alt": "Seven rows of eight frames: a clip, then heat maps; the planted model's are bright in the corner"}}
+# %% mystnb={"figure": {"name": "fig-21-lamp", "caption": "A test clip with the lamp (upper right corner, first or last two frames), and the positive heat of three methods for the clean model and for the planted one. Would you pick out the corner?"}, "image": {"alt": "Seven rows of eight frames: a clip with a white corner in two frames, then heat maps; hardly any shows the lamp"}}
 rows, names = [lit[shown]], ["clip"]
 for who, model in small.items():
     answer = model(lit[[shown]]).argmax(1)
