@@ -7,7 +7,6 @@ so that each check has something to find. A page made wrong on purpose shows tha
 import functools
 import http.server
 import importlib.util
-import json
 import shutil
 import sys
 import threading
