@@ -629,6 +629,8 @@ assert torch.equal(training.predict(again, clips), training.predict(model.cpu(),
 accuracy = evaluation.accuracy(training.predict(again, clips), easy["test"].labels)
 
 # %% [markdown]
+# That is a recipe in forty lines. The package's `sora_nb.recipe` is the same idea for other people's files, for any design and with the refusals that they need; {chapter}`14` builds on it, and from there on it is what we use.
+#
 # **Infer on new files.** Forty videos that the model has not met in any form: drawn from another seed, at 96 pixels, with 48 frames, coded the
 # ordinary way with inter-frame prediction. The path from the file on disk is the same function for each.
 

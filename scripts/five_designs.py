@@ -25,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes share the cor
 
 import jupytext
 import torch
+from recorded import kept
 
 from sora_nb.files import atomic
 from sora_nb.ledger import write_receipt
@@ -185,7 +186,7 @@ def scored(folder: Path, runs: list[dict], kind: str) -> tuple[list[dict], dict]
             with atomic(path) as temporary:
                 temporary.write_text(json.dumps(found))
             print(label(run), f"{found['overall']:.3f}", flush=True)
-    rulers = cached(folder, f"rulers {kind}", lambda: p.rulers(level))
+    rulers = kept(folder / f"rulers {kind}.json", lambda: p.rulers(level))
     return [json.loads(path.read_text()) for path in paths], rulers
 
 
@@ -205,16 +206,6 @@ def costs(p, rounds: int = 9) -> dict:
         table[name] |= {"parameters": parameters(model), "macs": p.macs(model.eval(), clips)}
         table[name] |= {"kept_bytes": p.kept_bytes(model, clips)}
     return table
-
-
-def cached(folder: Path, name: str, make) -> dict:
-    """Read a finished table, or make it and write it whole."""
-    path = folder / f"{name}.json"
-    if not path.exists():
-        found = make()
-        with atomic(path) as temporary:
-            temporary.write_text(json.dumps(found))
-    return json.loads(path.read_text())
 
 
 def main() -> None:
@@ -250,7 +241,7 @@ def main() -> None:
         left = {name: [best(tried)] for name, tried in numbers["ablations"].items()}
         shorter = plan(p, "without", p.ABLATIONS, p.sizes.passes // 2, left, list(seeds)[:HALF_SEEDS])
         numbers["half"] |= grouped(shorter, stage(folder, shorter, options.jobs))
-    numbers["costs"] = cached(folder, "costs", lambda: costs(p))
+    numbers["costs"] = kept(folder / "costs.json", lambda: costs(p))
     last = [(folder, runs, kind) for kind, (runs, _) in finals.items()]  # only now are there test clips
     with multiprocessing.get_context("spawn").Pool(max(1, min(options.jobs, len(last)))) as pool:
         found = dict(zip(finals, pool.starmap(scored, last), strict=True))

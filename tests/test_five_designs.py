@@ -18,6 +18,7 @@ RECEIPT = ROOT / "book" / "results" / "five_designs.json"
 
 @pytest.fixture(scope="module")
 def command():
+    sys.path.insert(0, str(ROOT / "scripts"))  # where it finds what the scripts share
     spec = importlib.util.spec_from_file_location("five_designs", ROOT / "scripts" / "five_designs.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules["five_designs"] = module

@@ -1,6 +1,7 @@
 """What did a model look at? Attributions of a class score to a clip's pixels, and the games that score them.
 
 All take the model in evaluation mode, clips (B, T, C, H, W), and the class of each clip whose score (logit) is explained.
+cuDNN's recurrent layers give no gradient in evaluation mode: on a GPU, move a model with an LSTM to the CPU first.
 Derived in chapter 21.
 """
 
