@@ -1,8 +1,4 @@
-"""The book is built strictly, and its pages are opened in a real browser.
-
-Two books are looked at: the real one, from the committed executed chapters, and a tiny sample that uses every feature,
-so that each check has something to find. A page made wrong on purpose shows that each check can fail.
-"""
+"""The book is built strictly and opened in a browser: the real one, and a sample in which each check finds something."""
 
 import functools
 import http.server
