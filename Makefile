@@ -110,8 +110,9 @@ bench: $(STAMP)  ## the side-by-side benchmarks; installs the peers they are com
 designs: $(STAMP)  ## the runs of chapter 13 over all designs and seeds, into its receipt (resumable; SORA_NB_TIER)
 	@$(BIN)/python scripts/five_designs.py --jobs $(JOBS)
 
-live: $(STAMP)  ## train the network of the page "The model in the page" and write the files that the page loads
-	@$(BIN)/python scripts/live_model.py
+live: $(STAMP)  ## train the network of the page "The model in the page", and chapter 20's, and write the files that the page loads
+	@$(BIN)/python scripts/live_model.py --plan live
+	@$(BIN)/python scripts/live_model.py --plan page
 	@$(BIN)/python scripts/live_page.py
 
 release-check: $(STAMP)  ## may this commit be tagged and archived?

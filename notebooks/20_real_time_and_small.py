@@ -20,6 +20,7 @@
 
 # %% tags=["hide-input", "protocol"]
 import importlib
+import logging
 import os
 import tempfile
 import time
@@ -53,6 +54,7 @@ sizes = settings(
         stream=1500, updates=25, tuning=400, full=1500, teach=9000, long=2000, seeds=5, hour=108_000
     ),
 )
+logging.getLogger().setLevel(logging.ERROR)  # the quantiser warns of norms it leaves alone
 resource = importlib.import_module("resource") if os.name == "posix" else None
 torch.set_num_threads(1)  # one thread everywhere: times then compare
 RECEIPT, KEPT = "real_time_and_small", ROOT / "data" / "small"
@@ -399,12 +401,12 @@ for name, right in streams.items():
     mean, half = mean_interval(right.mean(1))
     print(f"{name:22s} {mean:.2f} ± {half:.2f} (interval over streams)")
 
-# %% mystnb={"figure": {"name": "fig-20-forget", "caption": "Share of right answers at the end of the first, second, … twelfth clip of a stream. Without forgetting the second clip is already hard. With forgetting the level holds, below that of a reset, which nobody gives you in a stream."}, "image": {"alt": "Three lines over twelve clips: one flat and high, one below it and flat, one falling steeply after the first clip"}}
+# %% mystnb={"figure": {"name": "fig-20-forget", "caption": "Share of right answers at the end of the first, second, … twelfth clip of a stream. Without forgetting the model is at chance (dashed) from the second clip on. With forgetting the level holds, a little below that of a reset, which nobody gives you in a stream."}, "image": {"alt": "Three lines over twelve clips: one flat and high, one below it and flat, one falling steeply after the first clip"}}
 fig, ax = plt.subplots(figsize=(6, 2.7))
 for name, right in streams.items():
     ax.plot(range(1, right.shape[1] + 1), right.mean(0), "o-", ms=4, label=name)
 ax.axhline(1 / 12, color=plots.GRAY, ls="--", lw=1)
-ax.set(xlabel="clip of the stream", ylabel="right", ylim=(0, 1), xticks=range(1, 13))
+ax.set(xlabel="clip of the stream", ylabel="right", ylim=(0, 1.03), xticks=range(1, 13))
 _ = ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 
 # %% tags=["nbval-check-output"]
@@ -414,6 +416,8 @@ print("never forgetting loses more than half:", never < reset / 2)
 print("fading keeps more than half:", fading > reset / 2)
 
 # %% [markdown]
+# The shortest memory of the grid is the best, with two frames no worse, and the grid ends there: below one frame there is nothing left to forget. The hidden states of the GRU do the remembering here. A network that was *trained* on streams might want another $N$.
+#
 # ## From a file, from a pipe, from a camera
 #
 # A source gives frames; the model must not care which. `file_frames` reads a file without ever holding more than one frame; `pipe_frames` reads raw RGB, as `ffmpeg -i SOURCE -f rawvideo -pix_fmt rgb24 -` writes it; a camera is one more iterator. Time each part of the work on the processor clock, for a frame of 256 × 256 shrunk to 32:
@@ -1127,7 +1131,7 @@ def record():
 
 
 # %% [markdown]
-# At this page's size, some updates of each, to see that all three learn; then the receipt, written by `python scripts/record.py 20`.
+# A few updates of each here, too few for much more than the loss to move; then the receipt, written by `python scripts/record.py 20`.
 
 # %%
 part = motion.MotionSplit(*(getattr(splits["train"], name)[:600] for name in motion.MotionSplit.__annotations__))  # fmt: skip
@@ -1147,7 +1151,9 @@ for way, row in ways.items():
     print(
         f"{way:10s} {row['updates']:7d}  {row['rate']:.0e}  {loss:12.2f}   {mean:.3f} ± {half:.3f} (seeds)"
     )
-print({way: {f"{float(r):.0e}": round(a, 2) for r, a in row["tuning"].items()} for way, row in ways.items()})  # fmt: skip
+for way, row in ways.items():
+    tried = ", ".join(f"{float(rate):.0e}: {a:.2f}" for rate, a in row["tuning"].items())
+    print(f"{way:10s} validation by rate: {tried}")
 
 # %% mystnb={"figure": {"name": "fig-20-ways", "caption": "One small shape, three ways to its weights: a dot per seed, mean and 95 % interval; the dashed line is the teacher, four times as large. From the receipt."}, "image": {"alt": "Three rows of dots with intervals: alone, distilled and pruned, and a dashed line at the right"}}
 ax = plots.intervals({way: hits[way].mean(1).tolist() for way in WAYS}, "right on the test clips")
@@ -1159,17 +1165,19 @@ gain = {way: mean_interval(hits[way].mean(0) - hits["alone"].mean(0)) for way in
 for way, (mean, half) in gain.items():
     print(f"{way} less alone, same clips: {mean:+.3f} ± {half:.3f}")
 print("pruned ahead by 0.05:", "holds" if gain["pruned"][0] - gain["pruned"][1] > 0.05 else "REFUTED")  # fmt: skip
-print("distilled ahead:", "holds" if gain["distilled"][0] > gain["distilled"][1] else "REFUTED")
+print("distilled ahead:", "holds" if gain["distilled"][0] > gain["distilled"][1] else "not shown")
 
 # %% [markdown]
-# The table says which way won with these updates, not which would with ten times as many: the pruned network began with what its teacher had learned in thousands of updates, and the other two began with nothing. What it has cost to train the teacher is in no row.
+# The pruned network wins by far, though before its first update it answered no better than chance: the filters were still good, only their sums were off. The teacher's probabilities did not help in these updates. On level 1 this teacher is nearly always right and sure, so there is little in them that the labels do not say.
+#
+# Keep apart what this shows: which way won with these updates, not which would with ten times as many. The pruned network began with what its teacher had learned in thousands of updates, the other two with nothing, and what it cost to train the teacher is in no row.
 #
 # ## On one picture
 #
 # The best small network on validation was kept. Export it, quantise it, and put everything side by side: accuracy with its interval over the 600 test clips, bytes of the file, and processor time of a frame on this machine, one thread.
 
 # %%
-small = narrow(half_width := round(live.width * SHARE), tuple(c.out_channels for c in half.frames.stages if isinstance(c, nn.Conv2d)))  # fmt: skip
+small = fresh("alone")
 training.load_weights(small, WEIGHTS)
 small_file = export_step(small.eval(), folder / "small_net.onnx")
 rows, level1 = {}, splits["val"].clips[:60]
@@ -1197,6 +1205,8 @@ axes[0].set(ylabel="right")
 _ = fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)  # fmt: skip
 
 # %% [markdown]
+# A quarter of the weights saves about a fifth of the time: the rest goes to the many small operations between the products, of which there are as many as before. Eight bits are for the file here, pruning for both.
+#
 # ## Computation that adapts: leave early
 #
 # Some clips are clear after four frames. The model answers after every frame anyway, so let it stop as soon as its confidence reaches a threshold {cite}`teerapittayanon2016branchynet`. The threshold is chosen on validation: the one that saves most while losing at most 0.01.
@@ -1240,7 +1250,7 @@ hist.hist(used, bins=np.arange(0.5, 17.5), color=plots.BLUE, alpha=0.7)
 _ = hist.set(xlabel="frames used", ylabel="clips")
 
 # %%
-as_many = int(np.ceil(used.mean()))  # the fixed model gets at least as many frames
+as_many = int(used.mean().ceil())  # the fixed model gets at least as many frames
 lead, margin = mean_interval(right - fixed[:, as_many - 1])
 params = tough["test"].params
 slope = np.corrcoef([p["extent"] for p in params], used)[0, 1]
@@ -1258,6 +1268,9 @@ checks = {
 }
 for name, ok in checks.items():
     print(f"{name}:", "holds" if ok else "not shown")
+
+# %% [markdown]
+# It saves nearly half of the frames and loses little. That it beats nine frames for every clip was *not shown*: the interval includes zero, and much of the saving is that sixteen frames are more than most clips need. With fewer frames the curve runs clearly above the dots, but the threshold that validation chose does not lie there. Nor was it shown that the distance moved decides who leaves early.
 
 # %%
 passed = [checks[name] for name in ("saves a quarter", "loses < 0.02", "ahead of fixed")]

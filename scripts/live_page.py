@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write what the page "The model in the page" and the landing page load: the exported network, digits, clips.
 
-    python scripts/live_page.py                        # after scripts/live_model.py
+    python scripts/live_page.py                        # after scripts/live_model.py --plan page
     python scripts/live_page.py --runtime package/dist # wrap the runtime of an unpacked npm package onnxruntime-web
 
 A page that is opened from disk may load scripts and nothing else, so everything becomes a script that sets one variable:
@@ -123,7 +123,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.runtime:
         wrap(options.runtime)
-    made = recipe.load(ROOT / "data" / "checkpoints" / "live")
+    made = recipe.load(ROOT / "data" / "checkpoints" / "page")
     model_script(made)
     landing_script(made)
 

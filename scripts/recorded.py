@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -24,20 +25,27 @@ def halved(frames) -> Tensor:
     return F.avg_pool2d(clips.flatten(0, 1), 2).unflatten(0, clips.shape[:2]).round().byte()
 
 
-def drawn(spec: motion.MotionSpec, split: str, count: int) -> Tensor:
-    """The first clips of a split, drawn without a codec and halved; a killed call goes on where it was."""
+def drawn_part(spec: motion.MotionSpec, split: str, first: int, last: int) -> Path:
+    """The file with some clips of a split, drawn without a codec and halved; made if it is not there."""
     DRAWN.mkdir(parents=True, exist_ok=True)
-    parts = []
-    for first in range(0, count, PART):
-        last = min(first + PART, count)
-        name = f"v{spec.level}-{spec.frames}f-take{spec.take}-{split}-{first}-{last}.npy"
-        if not (DRAWN / name).exists():
-            longer = replace(spec, **{split: last})
-            clips = halved(np.stack([motion.render(longer, split, i)[0] for i in range(first, last)]))
-            with atomic(DRAWN / name) as temporary, open(temporary, "wb") as file:
-                np.save(file, clips.numpy())
-        parts.append(torch.from_numpy(np.load(DRAWN / name)))
-    return torch.cat(parts)
+    path = DRAWN / f"v{spec.level}-{spec.frames}f-take{spec.take}-{split}-{first}-{last}.npy"
+    if not path.exists():
+        longer = replace(spec, **{split: last})
+        clips = halved(np.stack([motion.render(longer, split, i)[0] for i in range(first, last)]))
+        with atomic(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, clips.numpy())
+    return path
+
+
+def drawn(spec: motion.MotionSpec, split: str, count: int, workers: int = 1) -> Tensor:
+    """The first clips of a split, drawn without a codec and halved; a killed call goes on where it was."""
+    parts = [(spec, split, first, min(first + PART, count)) for first in range(0, count, PART)]
+    if workers == 1:
+        paths = [drawn_part(*part) for part in parts]
+    else:
+        with get_context("fork").Pool(workers) as pool:
+            paths = pool.starmap(drawn_part, parts, chunksize=1)
+    return torch.cat([torch.from_numpy(np.load(path)) for path in paths])
 
 
 def kept(path: Path, make: Callable[[], dict]) -> dict:

@@ -135,7 +135,7 @@ def test_the_network_loads_when_touched_and_asks_nothing_of_the_network(live):
 
 @pytest.fixture(scope="module")
 def made():
-    return recipe.load(ROOT / "data" / "checkpoints" / "live")
+    return recipe.load(ROOT / "data" / "checkpoints" / "page")
 
 
 def test_its_numbers_are_pytorchs_on_fifty_clips(live, made):
@@ -296,7 +296,7 @@ def test_the_landing_page_moves_and_stops(browser, folder):
 
 def test_the_landing_page_stands_still_where_less_motion_is_asked_for(browser, folder):
     page, _, _ = opened(browser, folder / "intro-dark.html", reduced_motion="reduce")
-    page.wait_for_selector("#landing[data-moving=no]")
+    page.wait_for_selector("#landing[data-moving=no]", timeout=8000)
     names = page.locator("#landing [data-class]").all_inner_texts()
     assert len(names) == 4 and set(names) <= set(motion.CLASSES)
     page.click("#landing-pause")
@@ -314,12 +314,27 @@ def test_what_the_pages_load_is_small():
     assert sum(sizes.values()) - sizes["landing_data.js"] + runtime < 6_000_000
 
 
-def test_the_checkpoint_is_small_and_in_its_receipt(made):
-    folder = ROOT / "data" / "checkpoints" / "live"
+@pytest.mark.parametrize("plan", ["live", "page"])
+def test_a_checkpoint_is_small_and_in_its_receipt(plan):
+    folder = ROOT / "data" / "checkpoints" / plan
     assert sum(file.stat().st_size for file in folder.iterdir()) < 700_000
+    made = recipe.load(folder)
     assert made.design == "C" and made.model.center == "causal"
-    assert ledger.read_receipt("live_model")["numbers"] == made.facts
+    assert ledger.read_receipt(f"{plan}_model")["numbers"] == made.facts
     assert made.facts["parameters"] < 150_000
+
+
+def test_the_table_of_the_page_is_the_receipts():
+    rows = re.findall(r"^\| (?:level|as this page).*", (ROOT / "book" / "live.md").read_text(), re.M)
+    numbers = ledger.read_receipt("page_model")["numbers"]
+    wanted = [
+        [*(t["accuracy after frames"][n] for n in ("4", "8", "16")), *t["interval"]]
+        for t in numbers["test"].values()
+    ]
+    shown = [[float(number) for number in re.findall(r"\d\.\d\d", row)] for row in rows]
+    assert shown == [[round(value, 2) for value in row] for row in wanted]
+    text = (ROOT / "book" / "live.md").read_text()
+    assert f"{numbers['updates']:,} updates" in text and f"{numbers['parameters']:,} parameters" in text
 
 
 def test_the_page_holds_the_checkpoint(made):

@@ -102,7 +102,7 @@ def test_an_import_against_the_arrow_is_found(line):
 
 # ------------------------------------------------------------------------------------------------------------ sizes
 
-STATEMENTS = 4500  # for the whole book; a quarter more is a reason to take something out
+STATEMENTS = 5200  # for the whole book, 23 chapters; a quarter more is a reason to take something out
 
 
 def is_string(node: ast.AST) -> bool:

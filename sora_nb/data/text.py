@@ -10,15 +10,15 @@ PAD, BEGIN, END, UNKNOWN = range(4)
 
 
 class Vocabulary:
-    """The words of some sentences, numbered in alphabetical order behind four signs. Derived in chapter 19.
+    """The words of some sentences, numbered in alphabetical order behind four signs.
 
-    The signs are `PAD` (nothing), `BEGIN`, `END` and `UNKNOWN` (any other word).
-
-    Attributes:
-        words: word of each number.
+    The signs are `PAD` (nothing), `BEGIN`, `END` and `UNKNOWN` (any other word). Derived in chapter 19.
 
     Args:
         sentences: words separated by blanks; case and the marks , . ? count for nothing.
+
+    Attributes:
+        words: word of each number.
     """
 
     def __init__(self, sentences: Iterable[str]):

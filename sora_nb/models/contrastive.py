@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from sora_nb.layers.door import ClipsOrFeatures, centered, check_clips
 from sora_nb.layers.frames import FrameCNN
 from sora_nb.objectives import gather_with_gradient
+from sora_nb.objectives.masked import follow
 
 
 class SliceEncoder(nn.Module):
@@ -110,9 +111,7 @@ class SoraContrastive(nn.Module):
         """
         if self.slow is None:
             raise ValueError("This model has no slow copy to make keys: build it with queue=512, say.")
-        fast = dict(self.named_parameters())
-        for name, weight in self.slow.named_parameters():
-            weight.lerp_(fast[name], 1 - self.momentum)
+        follow(self.slow, self, self.momentum)
         return F.normalize(self.slow.project(clips), dim=-1)
 
     @torch.no_grad()

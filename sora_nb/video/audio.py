@@ -15,7 +15,7 @@ from sora_nb.video.packets import STRICT
 
 
 def read_audio(path: str | os.PathLike) -> tuple[Float32[np.ndarray, " samples"], int]:
-    """Read the first audio track, mixed down to one channel.
+    """Read the first audio track, mixed down to one channel. Explained in chapter 01.
 
     Returns:
         Samples in [-1, 1] from the first one on, and their number a second.
