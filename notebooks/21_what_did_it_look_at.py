@@ -816,9 +816,9 @@ small, lamps = {}, {}
 for name in ("clean", "planted"):
     small[name], loss = train_small(splits, name == "planted", seed=0)
     lamps[name] = lamp_scores(small[name], test)
-    row = [f"lamp {how} {s['overall']:.2f} ({s['within']:.2f})" for how, s in lamps[name].items()]
-    print(f"{name:8s} training loss {loss:.2f}; ", ", ".join(row))
-print("accuracy, and in brackets within pairs")
+    row = [f"{how} {s['overall']:.2f} ({s['within']:.2f})" for how, s in lamps[name].items()]
+    print(f"{name:8s} loss {loss:.2f}; lamp", ", ".join(row))
+print("training loss; accuracy, and in brackets within pairs")
 
 
 # %% tags=["nbval-check-output"]
@@ -923,8 +923,8 @@ def corner_of_difference(model):
 # %%
 small["used"], loss = used_to_flashes(seed=0)
 lamps["used"] = lamp_scores(small["used"], test)
-row = [f"lamp {how} {s['overall']:.2f} ({s['within']:.2f})" for how, s in lamps["used"].items()]
-print(f"used     training loss {loss:.2f}; ", ", ".join(row))
+row = [f"{how} {s['overall']:.2f} ({s['within']:.2f})" for how, s in lamps["used"].items()]
+print(f"used     loss {loss:.2f}; lamp", ", ".join(row))
 fair = {"class, new control": revealed(heats["planted"], corner_heat(small["used"], lit))}
 both = (corner_of_difference(small[name]) for name in ("planted", "used"))
 fair["twin, new control"] = revealed(*both)
