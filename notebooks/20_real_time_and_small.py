@@ -15,7 +15,7 @@
 # |---|---|
 # | **You will be able to** | run a recurrent, a convolutional and an attention model on an endless stream, equal to the batch result; say what happens to late and dropped frames; export a model with its state and run it in eight bits; prune, distil, and leave early, each against its control |
 # | **You need** | chapters 8 and 10 for `step`, chapters 5 and 6 for attention |
-# | **Data** | the motion set; the causal GRU of `data/checkpoints/live` that runs in the book's page, and the same one taught on level 2 |
+# | **Data** | the motion set; the causal GRU of `data/checkpoints/live`, and the same one taught on level 2 |
 # | **Answers** | the articles' word on real time, low-end devices, compression, and computation that adapts to its input |
 
 # %% tags=["hide-input", "protocol"]
@@ -92,7 +92,7 @@ tough = {n: motion.load(motion.MotionSpec(level=2), n, progress=False) for n in 
 # %% [markdown]
 # ## See it first
 #
-# Five clips of level 1 run one after another into a causal GRU, the one that also runs in this book's page. After every frame it gives twelve probabilities.
+# Five clips of level 1 run one after another into a causal GRU. (The same network, taught on drawings made by hand as well, runs in [the book's page](../live.md), from a file written as below.) After every frame it gives twelve probabilities.
 
 # %%
 shown = [int((labels == c).nonzero()[3]) for c in (0, 5, 3, 8, 1)]

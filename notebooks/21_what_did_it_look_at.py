@@ -816,8 +816,9 @@ small, lamps = {}, {}
 for name in ("clean", "planted"):
     small[name], loss = train_small(splits, name == "planted", seed=0)
     lamps[name] = lamp_scores(small[name], test)
-    row = [f"{lamp} {s['overall']:.2f} ({s['within']:.2f})" for lamp, s in lamps[name].items()]
-    print(f"{name:8s} training loss {loss:.2f}; accuracy (within pairs), lamp", ", ".join(row))
+    row = [f"lamp {how} {s['overall']:.2f} ({s['within']:.2f})" for how, s in lamps[name].items()]
+    print(f"{name:8s} training loss {loss:.2f}; ", ", ".join(row))
+print("accuracy, and in brackets within pairs")
 
 
 # %% tags=["nbval-check-output"]
@@ -863,7 +864,7 @@ for name, f in found.items():
     word = "reveals" if says(f) else "does not"
     print(f"{name:11s}  {f['times']:14.1f}  {f['noticed']:28.2f}         {word}")
 
-# %% mystnb={"figure": {"name": "fig-21-lamp", "caption": "A test clip with the lamp (upper right corner, first or last two frames), and the positive heat of three methods for the planted model and for the clean one."}, "image": {"alt": "Seven rows of eight frames: a clip, then heat maps; the planted model's are bright in the corner"}}
+# %% mystnb={"figure": {"name": "fig-21-lamp", "caption": "A test clip with the lamp (upper right corner, first or last two frames), and the positive heat of three methods for the clean model and for the planted one. Would you pick out the corner?"}, "image": {"alt": "Seven rows of eight frames: a clip with a white corner in two frames, then heat maps; hardly any shows the lamp"}}
 rows, names = [lit[shown]], ["clip"]
 for who, model in small.items():
     answer = model(lit[[shown]]).argmax(1)
@@ -922,8 +923,8 @@ def corner_of_difference(model):
 # %%
 small["used"], loss = used_to_flashes(seed=0)
 lamps["used"] = lamp_scores(small["used"], test)
-row = [f"{lamp} {s['overall']:.2f} ({s['within']:.2f})" for lamp, s in lamps["used"].items()]
-print(f"used     training loss {loss:.2f}; accuracy (within pairs), lamp", ", ".join(row))
+row = [f"lamp {how} {s['overall']:.2f} ({s['within']:.2f})" for how, s in lamps["used"].items()]
+print(f"used     training loss {loss:.2f}; ", ", ".join(row))
 fair = {"class, new control": revealed(heats["planted"], corner_heat(small["used"], lit))}
 both = (corner_of_difference(small[name]) for name in ("planted", "used"))
 fair["twin, new control"] = revealed(*both)
@@ -999,20 +1000,21 @@ def record():
 # %%
 numbers = ledger.read_receipt(RECEIPT)["numbers"]
 columns = {"hit": "hits", "in box": "in box", "in time": "in time", "deletion - no model": "deletion", "rho": "ρ, random"}  # fmt: skip
-print(f"{numbers['clips']} clips{'':4s}", *(f"{word:>15s}" for word in columns.values()))
+print(f"{numbers['clips']} clips{'':4s}", *(f"{word:>13s}" for word in columns.values()))
 for d, rows in numbers["designs"].items():
     for name, row in rows.items():
-        shown_row = (f"{row[k][0]:+7.2f} ± {row[k][1]:.2f}" for k in columns)
-        print(f"{d} {name:11s}", *(f"{text:>15s}" for text in shown_row))
+        shown_row = (f"{row[k][0]:+.2f} ± {row[k][1]:.2f}" for k in columns)
+        print(f"{d} {name:11s}", *(f"{text:>13s}" for text in shown_row))
 
 # %%
 print("deletion: difference to no model, below 0 is better")
 for run in numbers["shortcut"]:
-    within = {who: [round(run[who][k]["within"], 2) for k in ("none", "true", "lying")] for who in ("clean", "planted")}  # fmt: skip
     print(
-        f"seed {run['seed']}, {run['updates']} updates; within pairs, lamp none/true/lying: {within}"
+        f"seed {run['seed']}, {run['updates']} updates; within pairs with lamp none, true, lying:"
     )
-    print("  reveal it:", ", ".join(n for n, f in run["methods"].items() if says(f)))
+    for who in ("clean", "planted"):
+        print(f"  {who:8s}", *(f"{run[who][k]['within']:.2f}" for k in ("none", "true", "lying")))
+    print("  reveal it:", [n for n, f in run["methods"].items() if says(f)])
 
 
 # %% [markdown]

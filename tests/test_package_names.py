@@ -34,6 +34,7 @@ WAITING = {
     "chapter 18 restores pictures": "ssim",
     "chapter 19 hears and reads": "audio_delay mel_filters log_mel Vocabulary split AudioVisual",
     "chapter 23 gives noise an account, and data a card": "gaussian_delta gaussian_epsilon data_card",
+    "chapter 20 runs on streams": "conv_step encoder_step banded attended file_frames pipe_frames",
     "chapter 13 compares the designs": "SoraContrastive SoraAutoencoder",
     "chapter 21 asks what a model looks at": """
         integrated_gradients grad_cam occlusion pointing deletion still_box""",

@@ -1,15 +1,24 @@
-"""A release tells one version everywhere, and the check of it sees each thing that may be forgotten."""
+"""What a release must tell and hold: one version everywhere, licences, the names of the package with their chapters."""
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-spec = importlib.util.spec_from_file_location("release", ROOT / "scripts" / "release.py")
-release = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(release)
+
+
+def load(name: str):
+    """Import a script."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+release, names_page = load("release"), load("names_page")
 TOLD = ("pyproject.toml", "sora_nb/__init__.py", "book/changes.md", "CITATION.cff")
 
 
@@ -54,3 +63,26 @@ def test_a_commit_with_changes_a_tag_or_too_many_bytes(copy, monkeypatch):
     (copy / "new").write_text("")
     monkeypatch.setattr(release, "LARGEST", 0)
     assert [fault.split()[0] for fault in release.commit_faults(copy)] == ["there", "the", "the"]
+
+
+def test_the_page_of_names_tells_use_from_mere_mention(tmp_path):
+    (tmp_path / "05_x.py").write_text(
+        "from sora_nb import training\nfrom sora_nb.layers import door as d\n"
+        "# training.predict\ntraining.fit(1)\nd.centered(2)\nother.save(3)\n"
+    )
+    taken = names_page.chapters(tmp_path)["05"]
+    assert {"training", "fit", "centered"} <= taken and not {"predict", "save"} & taken
+    assert names_page.sentence("Return :func:`sora_nb.x.y` of *z* $a$. Derived in chapter 03.") == (
+        "Return `sora_nb.x.y` of \\*z\\* \\$a\\$."
+    )
+
+
+def test_vendored_files_carry_their_licenses():
+    for name in ("mathjax", "mermaid", "onnxruntime"):
+        assert (ROOT / "book" / "_static" / "vendor" / name / "LICENSE").stat().st_size > 500
+
+
+def test_times_file_if_any_is_well_formed():
+    path = ROOT / "book" / "results" / "chapter_times.json"
+    times = json.loads(path.read_text()) if path.exists() else {}
+    assert all("tier" in run and run.keys() & {"processor_seconds", "seconds"} for run in times.values())

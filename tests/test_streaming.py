@@ -109,9 +109,25 @@ def test_file_and_pipe_give_the_frames_of_the_file(tmp_path):
     out, into = os.pipe()
     writer = threading.Thread(target=lambda: (os.write(into, decoded.tobytes()), os.close(into)))
     writer.start()
-    with open(out, "rb", buffering=0) as pipe:  # gives what is there, in pieces
+    with open(out, "rb", buffering=0) as pipe:
         assert np.array_equal(np.stack(list(pipe_frames(pipe, 32, 48))), decoded)
     writer.join()
+
+
+class Trickle(io.RawIOBase):
+    """A pipe that gives at most 1000 bytes at a time."""
+
+    def __init__(self, data: bytes):
+        self.data = data
+
+    def read(self, size: int = -1) -> bytes:
+        piece, self.data = self.data[: min(size, 1000)], self.data[min(size, 1000) :]
+        return piece
+
+
+def test_frames_that_come_in_pieces_are_put_together():
+    frames = np.random.default_rng(0).integers(0, 255, (3, 20, 30, 3), np.uint8)
+    assert np.array_equal(np.stack(list(pipe_frames(Trickle(frames.tobytes()), 20, 30))), frames)
 
 
 def test_a_stream_that_breaks_off_within_a_frame_is_told():

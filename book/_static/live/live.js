@@ -93,7 +93,12 @@
   function begin() {
     load();
     source += 1;
-    chain = chain.then(() => stream.restart());
+    control = null;
+    chain = chain.then(() => {
+      stream.restart();
+      [$("answer").textContent, $("count").textContent] = ["…", "a new clip"];
+      for (const { row } of rows) row.classList.remove("live-best");
+    });
     $("stop").hidden = true;
     if (drawing) {  // given up for something else
       [drawing, $("done").hidden, $("shape").value, glyph] = [null, true, 3, glyphs[3]];
@@ -279,7 +284,9 @@
   });
 
   $("stop").addEventListener("click", () => {
-    begin();
+    source += 1;  // the answer so far stays
+    control = null;
+    $("stop").hidden = true;
     paint();
     status("Stopped.");
   });
