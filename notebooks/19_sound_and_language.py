@@ -509,7 +509,7 @@ for name, rows in table.items():
 edge = [w for w, by in record_of["rate_losses"].items() if RATES[w] in (min(map(float, by)), max(map(float, by)))]  # fmt: skip
 print("rate at the edge of the grid:", ", ".join(edge) or "none")
 
-# %% mystnb={"figure": {"name": "fig-19-lean", "caption": "Direction, frames in order: with both channels and with the sound taken away, one dot a seed. Pictures alone know it; joined with sound they were never asked; with channels dropped in training they were."}, "image": {"alt": "Dots for four ways of training, in two colours; for early, late and attention the dots without sound lie near one half"}}
+# %% mystnb={"figure": {"name": "fig-19-lean", "caption": "Direction, frames in order: with both channels and with the sound taken away, one dot a seed. Pictures alone know it; joined with sound they were hardly asked; with channels dropped in training two seeds of three see."}, "image": {"alt": "Dots for four ways of training, in two colours; for early, late and attention the dots without sound lie near one half"}}
 shown_rows = ["video", "early", "late", "attention", "early, dropped"]
 fig, ax = plt.subplots(figsize=(6, 2.6))
 for row, name in enumerate(shown_rows):
@@ -536,7 +536,7 @@ _ = ax.legend(fontsize=8)
 # %% [markdown]
 # Joined early or late, the models did not learn in these updates to see the direction, for the pitch said it first: once the loss is small, little is left to learn the hard channel from. (Attention is a matter of the seed here: the table's means hide a wide spread, and in noise it stayed behind the pictures alone.) A better score in the laboratory has bought a blind spot in the field. {cite:t}`wang2020multimodal` meet the like on real film, where joined networks are often worse than the best single channel.
 #
-# A cure is cheap: let channels fall silent in training. After as many updates it has gone about half of the way back. What it does not cure is *other way*, a sound that lies.
+# A cure is cheap: let channels fall silent in training. After as many updates two seeds of three see again without the sound, the third does not yet. What it does not cure is *other way*, a sound that lies.
 
 # %% [markdown]
 # ## Is the sound early or late?
