@@ -563,11 +563,9 @@ ahead = {}
 for name, row in longer.items():
     gain, half = evaluation.mean_interval([a - b for a, b in zip(row["test"], scratch)])
     ahead[name] = gain > half
-    print(
-        f"{name:28s} rate {row['rate']:<6g} own clips {np.mean(row['own']):.2f}  test",
-        *(f"{a:.2f}" for a in row["test"]),
-        f" {gain:+.2f} ± {half:.2f}" if row["test"] != scratch else "",
-    )
+    scores = " ".join(f"{a:.2f}" for a in row["test"])
+    lead = f" {gain:+.2f} ± {half:.2f}" if row["test"] != scratch else ""
+    print(f"{name:26s} rate {row['rate']:g}, own clips {np.mean(row['own']):.2f}, test {scores}{lead}")
     assert np.mean(row["own"]) > 0.9  # every row has learned its own clips
     tried = sorted(float(rate) for rate in row["validation loss"])
     assert tried[0] < row["rate"] < tried[-1]  # no rate from the grid's edge
