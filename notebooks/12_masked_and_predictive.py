@@ -610,7 +610,7 @@ for ax, column in zip(axes.flat, columns, strict=False):
     ax.set(title=column + " labels", xlim=(0, 1))
 axes[0, 0].set(yticks=range(len(starts)), yticklabels=list(starts))
 axes[0, 0].invert_yaxis()
-axes[1, 3].axis("off")
+_ = axes[1, 3].axis("off")
 
 # %% [markdown]
 # ### The short run: a comparison of budgets

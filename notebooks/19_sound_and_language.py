@@ -86,6 +86,8 @@ axes[0].imshow(
 axes[1].imshow(log_mel(heard, RATE).T, origin="lower", aspect="auto", extent=(0, 2, 0, 24))
 axes[0].set(xticks=[], yticks=[])
 _ = axes[1].set(xlabel="seconds", ylabel="mel band")
+
+# %%
 Audio(heard, rate=RATE)
 
 # %% [markdown]
