@@ -587,11 +587,11 @@ def table(receipt):
     n = receipt["numbers"]
     print(f"{n['updates']} updates, {len(receipt['seeds'])} seed(s)")
     print(
-        f"{'judge':24s}" + "".join(f"{c.split(',')[0].replace('entive', '.'):>9s}" for c in columns)
+        f"{'judge':24s}" + "".join(f"{c.split(',')[0].replace('entive', '.'):>8s}" for c in columns)
     )
-    print(f"{'labels':24s}" + "".join(f"{c.split()[-1]:>9s}" for c in columns))
+    print(f"{'labels':24s}" + "".join(f"{c.split()[-1]:>8s}" for c in columns))
     for name, row in n["starts"].items():
-        print(f"{name:24s}" + "".join(f"{middle(row, c):>9s}" for c in columns))
+        print(f"{name:24s}" + "".join(f"{middle(row, c):>8s}" for c in columns))
 
 
 # %% tags=["nbval-check-output"]

@@ -847,7 +847,7 @@ for way, of in ways.items():
 #
 # ### What a GPU really gave
 #
-# {chapter}`13` trains ten designs for equal updates, here on one core, each alone, and once on an NVIDIA H200 that *fourteen such processes shared*. Its rates were read off the console of that run and copied by hand into the receipt `gpu_updates`; nothing but training was timed. With NVIDIA's multi-process service (MPS) the kernels of several processes run side by side.
+# {chapter}`13` trains ten designs for equal updates, here on one core, each alone. The same function ran for 80 updates each on an NVIDIA H200 that *fourteen such processes shared*; its rates were read off the console and copied by hand into the receipt `gpu_updates`. Nothing but training was timed. With NVIDIA's multi-process service (MPS) the kernels of several processes run side by side.
 
 # %%
 shared = ledger.read_receipt("gpu_updates")["numbers"]
