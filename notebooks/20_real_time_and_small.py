@@ -63,7 +63,10 @@ FIRST = 2  # the loss asks from the third frame on, as the model's own training 
 teacher = recipe.load(ROOT / "data" / "checkpoints" / "live")
 
 # %% tags=["hide-input"]
+import base64
 import copy
+import gzip
+import json
 import platform
 import threading
 
@@ -92,7 +95,7 @@ tough = {n: motion.load(motion.MotionSpec(level=2), n, progress=False) for n in 
 # %% [markdown]
 # ## See it first
 #
-# Five clips of level 1 run one after another into a causal GRU. (The same network, taught on drawings made by hand as well, runs in [the book's page](../live.md), from a file written as below.) After every frame it gives twelve probabilities.
+# Five clips of level 1 run one after another into a causal GRU. After every frame it gives twelve probabilities.
 
 # %%
 shown = [int((labels == c).nonzero()[3]) for c in (0, 5, 3, 8, 1)]
@@ -657,6 +660,19 @@ expected = (heard / teacher.temperature).softmax(-1)
 gaps = [(through(engine, test.clips[:n]) - expected[:n]).abs().max().item() for n in (1, 7, 100)]
 print("equal to PyTorch for batches of 1, 7 and 100:", max(gaps) < 1e-5)
 torch.testing.assert_close(flat[0], expected[0:0].new_tensor(engine(film[:1].numpy())[0]), atol=1e-5, rtol=0)  # fmt: skip
+
+
+# %% [markdown]
+# [The model in the page](../live.md) is such a file: the same network, taught on drawings made by hand as well, written by this function and packed into a script that the page loads. Unpack it and hold it against a fresh export:
+
+# %% tags=["nbval-check-output"]
+page = recipe.load(ROOT / "data" / "checkpoints" / "page")
+fresh = export_step(page.model.eval(), folder / "page.onnx", page.temperature)
+script = (ROOT / "book" / "_static" / "live" / "model.js").read_text()
+packed = json.loads(script[script.index("{") : script.rindex(";")])["onnx"]
+(folder / "packed.onnx").write_bytes(gzip.decompress(base64.b64decode(packed)))
+pair = [through(Engine(file), test.clips[:20]) for file in (fresh, folder / "packed.onnx")]
+print("the page runs what this export writes:", bool((pair[0] - pair[1]).abs().max() < 1e-6))
 
 
 # %%

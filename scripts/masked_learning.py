@@ -2,6 +2,7 @@
 
     python scripts/masked_learning.py                                 (T0: one seed, some processor minutes)
     SORA_NB_TIER=T1 python scripts/masked_learning.py --seconds 240   (a GPU: three seeds, all masks)
+    python scripts/masked_learning.py --masks                         (50, 75 and 90 % hidden, six times the updates)
 
 One encoder, several objectives, the same clips, updates, batch size and rates tried. Of each objective, all seeds and rates
 are trained side by side, their weights stacked (torch.func); the rate with the best linear probe on validation clips counts,
@@ -329,19 +330,19 @@ def start_row(data: dict, name: str) -> tuple[dict, dict]:
     return told | {k: [mean(bits) for bits in rows] for k, rows in judges.items()}, judges
 
 
-def run(data: dict, seconds: float) -> dict:
-    """All starts in order of importance, until the time is up."""
+def run(data: dict, seconds: float, only: list[str] | None = None) -> dict:
+    """All starts in order of importance, until the time is up; or those asked for."""
     begun, told, bits, late = time.monotonic(), {}, {}, []
     first = int(100 * SIZES.ratios[0])
     starts = ["random", f"MAE {first}", f"JEPA {first}", "contrastive"]
     starts += [f"{kind} {int(100 * ratio)}" for ratio in SIZES.ratios[1:] for kind in ("MAE", "JEPA")]
-    for place, name in enumerate(starts):
-        if place >= 4 and time.monotonic() - begun > seconds:
+    for place, name in enumerate(only or starts):
+        if not only and place >= 4 and time.monotonic() - begun > seconds:
             late.append(name)
             continue
         told[name], bits[name] = start_row(data, name)
         print(f"{time.monotonic() - begun:5.0f} s", name, shown(told[name]), flush=True)
-        if place == 3:  # as many updates with labels as pretraining and tuning made together
+        if name == "contrastive":  # as many updates with labels as pretraining and tuning made together
             total, name = SIZES.updates + SIZES.tuning, "supervised, all updates"
             runs = {n: tuned(data, None, n, total) for n in (240, SIZES.labeled)}
             bits[name] = {f"trained, {n}": [row["right"] for row in rows] for n, rows in runs.items()}
@@ -366,20 +367,25 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=1e9, help="start no further objective after this")
+    parser.add_argument("--masks", action="store_true", help="three shares hidden, six times the updates")
     asked = parser.parse_args()
+    receipt, only = "masked_learning", None
+    if asked.masks:
+        receipt, only = "masked_shares", ["random", "MAE 75", "MAE 90", "MAE 50"]
+        SIZES.updates, SIZES.tuning = 6 * SIZES.updates, 3 * SIZES.tuning
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision("high")
     begun = time.process_time() if HERE.type == "cpu" else time.monotonic()
     data = prepared()
     print("prepared", {k: len(v) for k, v in data.items()}, flush=True)
-    numbers = run(data, asked.seconds) | {
+    numbers = run(data, asked.seconds, only) | {
         "clips": SIZES.pool, "updates": SIZES.updates, "batch": SIZES.batch, "rates": list(SIZES.rates),
         "tuning updates": SIZES.tuning, "tuning batch": SIZES.small, "labeled": SIZES.labeled,
         "parameters": training.parameters(encoder(0)),
     }  # fmt: skip
     seconds = (time.process_time() if HERE.type == "cpu" else time.monotonic()) - begun
     told = dict(seeds=list(range(SIZES.seeds)), seconds=seconds, tier=tier(), numbers=numbers)
-    print(write_receipt("masked_learning", **told))
+    print(write_receipt(receipt, **told))
 
 
 if __name__ == "__main__":
