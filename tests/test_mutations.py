@@ -14,6 +14,7 @@ import mutate  # noqa: E402  (a script's folder is not a package)
 from breaks import breaks  # noqa: E402
 
 
+@pytest.mark.timeout(3000)  # hundreds of breaks, some seconds each
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="scripts/mutate.py forks")
 def test_every_named_break_turns_its_test_red():
     command = [sys.executable, str(ROOT / "scripts" / "mutate.py"), "--quick", "--assume-green"]
