@@ -49,7 +49,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure as
 
 from sora_nb import checkpoints, ledger, plots, recipe, schematics
 from sora_nb.evaluation import mean_interval, pair_scores, wilson
-from sora_nb.evaluation.generation import frechet_distance, nearest
+from sora_nb.evaluation.generation import frechet_distance
 from sora_nb.layers.patches import tubelets
 from sora_nb.ledger import ROOT
 from sora_nb.models.flow import AdaptiveBlock, FlowTransformer, LatentVideo, from_tubelets
@@ -635,9 +635,9 @@ def small(x):
 
 train = clips["train"].float() / 255
 known = torch.cat((small(train), small(train.flip(1))))
-near = {name: nearest(small(x), known) for name, x in (("made", made), ("test", test))}
+near = {name: torch.cdist(small(x), known).min(1) for name, x in (("made", made), ("test", test))}
 known_features = judge.embed(train[:, ::2])
-near_features = {name: nearest(features[name], known_features)[0] for name in ("made", "test")}
+near_features = {name: torch.cdist(features[name], known_features).amin(1) for name in ("made", "test")}
 for what, rows in (("pixels", {k: v[0] for k, v in near.items()}), ("features", near_features)):
     low5 = {k: v.quantile(0.05).item() for k, v in rows.items()}
     for k, v in rows.items():

@@ -31,6 +31,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from sora_nb import video
 from sora_nb.data import motion
+from sora_nb.evaluation.generation import psnr
 from sora_nb.files import atomic
 from sora_nb.ledger import write_receipt
 from sora_nb.models import SoraAutoencoder
@@ -81,11 +82,6 @@ def principal(clips: torch.Tensor, count: int, rounds: int = 5) -> tuple[torch.T
     inner = previous.T @ moved  # the covariance among the directions
     vectors = torch.linalg.eigh((inner + inner.T) / 2)[1].flip(1)
     return mean, previous @ vectors[:, :count]
-
-
-def psnr(restored: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:
-    """Peak signal-to-noise ratio of each clip in dB."""
-    return -10 * (restored - clips).flatten(1).square().mean(1).log10()
 
 
 class Versions(Dataset):

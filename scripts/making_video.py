@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from sora_nb import checkpoints, evaluation, ledger, training
 from sora_nb.data import motion
-from sora_nb.evaluation.generation import frechet_distance, nearest, psnr
+from sora_nb.evaluation.generation import frechet_distance, psnr
 from sora_nb.ledger import ROOT
 from sora_nb.models.flow import FlowTransformer, LatentVideo
 from sora_nb.models.fusion import SoraFusion
@@ -202,7 +202,7 @@ def copies(made, frames, test) -> dict:
     known = in_parts(vectors, torch.cat((frames, frames.flip(1))))
     result = {}
     for name, x in (("made", made), ("test", in_parts(lambda x: x, test))):
-        away = nearest(in_parts(vectors, x), known)[0]
+        away = torch.cdist(in_parts(vectors, x), known).amin(1)
         result[name] = [
             round(q, 4) for q in away.quantile(torch.tensor([0.05, 0.5, 0.95], device=HERE)).tolist()
         ]

@@ -4,7 +4,8 @@ import ast
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from uses import PACKAGE, ROOT, accesses, dotted, of_module
+
 HEAD = """# Names of the package
 
 Every public name of `sora_nb`, what it does in one line, and the chapters that take it from there. *Derived* is the
@@ -26,38 +27,27 @@ def sentence(docstring: str) -> str:
     return re.sub(r"([$<|\[\]{}*_])(?=[^`]*(?:`[^`]*`[^`]*)*$)", r"\\\1", plain)
 
 
-def used(code: str) -> set[str]:
-    """What a chapter takes of the package: names it imports from it, and ``module.name`` of modules it imports."""
-    tree = ast.parse(code)
-    imports = [
-        n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("sora_nb")
-    ]
-    taken = {alias.name: alias.asname or alias.name for n in imports for alias in n.names}
-    called = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and _root(n) in taken.values()}
-    return set(taken) | called
-
-
-def _root(node: ast.Attribute) -> str:
-    """``training`` of ``training.fit``, "" where what is asked is no plain name."""
-    return node.value.id if isinstance(node.value, ast.Name) else ""
-
-
-def chapters(folder: Path) -> dict[str, set[str]]:
-    """What each chapter takes of the package, by its number."""
+def chapters(folder: Path) -> dict[str, set[tuple[str, str]]]:
+    """What each chapter takes of the package, by its number: (module as it is written, name)."""
     paths = sorted(folder.glob("[0-9][0-9]_*.py"))
-    return {path.name[:2]: used(path.read_text()) for path in paths}
+    return {path.name[:2]: accesses(path, ast.parse(path.read_text())) for path in paths}
 
 
-def page(package: Path = ROOT / "sora_nb", notebooks: Path = ROOT / "notebooks") -> str:
+def users(name: str, path: Path, taken: dict[str, set[tuple[str, str]]]) -> list[str]:
+    """The chapters that take this name from this file of the package."""
+    asked = {number: [m for m, n in names if n == name] for number, names in taken.items()}
+    return [number for number, modules in asked.items() if any(of_module(path, m) for m in modules)]
+
+
+def page() -> str:
     """The page as Markdown: a section a module, a line a name."""
-    taken, parts = chapters(notebooks), [HEAD]
-    for path in sorted(package.rglob("*.py")):
+    taken, parts = chapters(ROOT / "notebooks"), [HEAD]
+    for path in sorted(PACKAGE.rglob("*.py")):
         if names := public(path):
-            module = ".".join(path.relative_to(package.parent).with_suffix("").parts)
-            parts.append(f"## `{module}`\n")
+            parts.append(f"## `{dotted(path)}`\n")
         for name, docstring in names:
             derived = re.findall(r"[Dd]erived in chapter (\d\d)", docstring)
-            others = [number for number, names in taken.items() if name in names and number not in derived]
+            others = [number for number in users(name, path, taken) if number not in derived]
             told = [
                 f"{word} in {', '.join(f'{{chapter}}`{n} <{n}>`' for n in numbers)}."
                 for word, numbers in (("Derived", derived), ("Used", others))

@@ -186,10 +186,3 @@ def test_frechet_distance_equals_scipys_root_and_a_closed_form():
     )  # means apart, nothing else
     with pytest.raises(ValueError, match="at least 2"):
         generation.frechet_distance(a[:1], b)
-
-
-def test_nearest_finds_a_copy():
-    known = torch.randn(20, 4)
-    away, which = generation.nearest(known[[3, 7]] + torch.tensor([[0.0], [0.5]]), known)
-    assert which[0] == 3 and away[0] < 1e-3
-    assert away[1] <= 1.0 + 1e-5

@@ -2,15 +2,12 @@
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = ROOT / "sora_nb"
-
-
-def dotted(path: Path) -> str:
-    """The name by which a file of the package is imported."""
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+sys.path.insert(0, str(ROOT / "scripts"))
+from uses import PACKAGE, accesses, of_module  # noqa: E402  (a script's folder is not a package)
 
 
 def trees(*folders: str) -> dict[Path, ast.AST]:
@@ -44,44 +41,6 @@ WAITING = {
 }
 
 
-def accesses(path: Path, tree: ast.AST) -> set[tuple[str, str]]:
-    """What a file takes from the package: (module as it is written, name)."""
-    here = dotted(path).split(".") if path.is_relative_to(PACKAGE) else []
-    package = here if path.name == "__init__.py" else here[:-1]
-    bound, found = {}, set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            bound |= {
-                a.asname or "sora_nb": a.name if a.asname else "sora_nb" for a in node.names if ours(a.name)
-            }
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*base, *filter(None, [node.module])])
-            if ours(module):
-                found |= {(module, alias.name) for alias in node.names}
-                bound |= {alias.asname or alias.name: f"{module}.{alias.name}" for alias in node.names}
-    return found | set(attributes(tree, bound))
-
-
-def ours(module: str) -> bool:
-    """Whether a dotted name is of this package."""
-    return module.split(".")[0] == "sora_nb"
-
-
-def attributes(tree: ast.AST, bound: dict[str, str]):
-    """Names reached with a dot from what was imported: ``motion.load`` after ``from sora_nb.data import motion``."""
-
-    def full(node: ast.AST) -> str | None:
-        if isinstance(node, ast.Name):
-            return bound.get(node.id)
-        inner = full(node.value) if isinstance(node, ast.Attribute) else None
-        return inner and f"{inner}.{node.attr}"
-
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and (name := full(node)):
-            yield tuple(name.rsplit(".", 1))
-
-
 def chapters(node: ast.AST, tree: ast.AST) -> set[str]:
     """Numbers of the chapters that a name's docstring, or its module's, says it comes from."""
     for doc in (ast.get_docstring(node) or "", ast.get_docstring(tree) or ""):
@@ -104,7 +63,7 @@ def unused(modules: dict[Path, ast.AST], users: dict[Path, ast.AST]) -> list[str
                 isinstance(n, ast.Name) and n.id == node.name for other in beside for n in ast.walk(other)
             )
             outside = any(
-                name == node.name and f"{dotted(path)}.".startswith(f"{module}.")
+                name == node.name and of_module(path, module)
                 for user, names in taken.items()
                 if user != path and not (user.parent.name == "notebooks" and user.stem[:2] in own)
                 for module, name in names

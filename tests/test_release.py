@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def load(name: str):
     """Import a script."""
+    sys.path.insert(0, str(ROOT / "scripts"))
     spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -67,14 +69,19 @@ def test_a_commit_with_changes_a_tag_or_too_many_bytes(copy, monkeypatch):
 
 def test_the_page_of_names_tells_use_from_mere_mention(tmp_path):
     (tmp_path / "05_x.py").write_text(
-        "from sora_nb import training\nfrom sora_nb.layers import door as d\n"
-        "# training.predict\ntraining.fit(1)\nd.centered(2)\nother.save(3)\n"
+        "from sora_nb import training\nfrom sora_nb.data import motion\nfrom sora_nb.layers import door as d\n"
+        "# training.predict\ntraining.fit(1)\nd.centered(2)\nother.save(3)\nmotion.load(4)\n"
     )
-    taken = names_page.chapters(tmp_path)["05"]
-    assert {"training", "fit", "centered"} <= taken and not {"predict", "save"} & taken
-    assert names_page.sentence("Return :func:`sora_nb.x.y` of *z* $a$. Derived in chapter 03.") == (
-        "Return `sora_nb.x.y` of \\*z\\* \\$a\\$."
-    )
+    taken, package = names_page.chapters(tmp_path), ROOT / "sora_nb"
+    used = {"training.py": "fit", "layers/door.py": "centered", "data/motion.py": "load"}
+    assert all(names_page.users(name, package / file, taken) == ["05"] for file, name in used.items())
+    unused = {"training.py": "predict", "checkpoints.py": "save", "data/long.py": "load"}
+    assert not any(names_page.users(name, package / file, taken) for file, name in unused.items())
+
+
+def test_a_docstring_s_first_sentence_as_markdown():
+    shown = names_page.sentence("Return :func:`sora_nb.x.y` of *z* $a$. Derived in chapter 03.")
+    assert shown == "Return `sora_nb.x.y` of \\*z\\* \\$a\\$."
 
 
 def test_vendored_files_carry_their_licenses():

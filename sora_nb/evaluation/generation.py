@@ -1,7 +1,7 @@
-"""Scores of made and restored video: PSNR, SSIM, a Fréchet distance of features, the nearest neighbour. Derived in chapter 18."""
+"""Scores of made and restored video: PSNR, SSIM, a Fréchet distance of features. Derived in chapter 18."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -65,11 +65,3 @@ def frechet_distance(a: Float[Tensor, "n dim"], b: Float[Tensor, "m dim"]) -> fl
     roots = torch.linalg.eigvals(cov_a @ cov_b).real.clamp(min=0).sqrt().sum()
     distance = (a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * roots
     return distance.item()
-
-
-def nearest(
-    made: Float[Tensor, "n dim"], known: Float[Tensor, "m dim"]
-) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
-    """Euclidean distance of each row to the nearest known one, and which that is: a look for copies. Derived in chapter 18."""
-    found = torch.cdist(made, known).min(1)
-    return found.values, found.indices

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -24,15 +26,22 @@ def read_audio(path: str | os.PathLike) -> tuple[Float32[np.ndarray, " samples"]
         VideoReadError: If the file cannot be read or has no audio track.
     """
     path = Path(path)
-    regular(path)
-    try:
-        with av.open(os.path.abspath(path), metadata_errors="replace") as container:
-            pieces, rate = _decode(container, path)
-    except FAILURES as error:
-        raise damaged(path, error) from error
+    with _opened(path) as container:
+        pieces, rate = _decode(container, path)
     if not pieces:
         raise VideoReadError(path, "its audio track is empty", RECODE)
     return np.concatenate(pieces).clip(-1, 1), rate  # a lossy codec overshoots at edges
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[av.container.InputContainer]:
+    """The file's container; what the decoder complains of inside is told as damage to the file."""
+    regular(path)
+    try:
+        with av.open(os.path.abspath(path), metadata_errors="replace") as container:
+            yield container
+    except FAILURES as error:
+        raise damaged(path, error) from error
 
 
 def _decode(container: av.container.InputContainer, path: Path) -> tuple[list[np.ndarray], int]:
@@ -57,18 +66,14 @@ def audio_delay(path: str | os.PathLike) -> float:
         VideoReadError: If the file cannot be read or lacks pictures or sound.
     """
     path = Path(path)
-    regular(path)
-    try:
-        with av.open(os.path.abspath(path), metadata_errors="replace") as container:
-            if not (container.streams.audio and container.streams.video):
-                raise VideoReadError(path, "it lacks pictures or sound", "ask probe(path).has_audio first")
-            first: dict[str, float] = {}
-            for frame in container.decode(container.streams.video[0], container.streams.audio[0]):
-                first.setdefault(type(frame).__name__, float(frame.pts * frame.time_base))
-                if len(first) == 2:
-                    return first["AudioFrame"] - first["VideoFrame"]
-    except FAILURES as error:
-        raise damaged(path, error) from error
+    with _opened(path) as container:
+        if not (container.streams.audio and container.streams.video):
+            raise VideoReadError(path, "it lacks pictures or sound", "ask probe(path).has_audio first")
+        first: dict[str, float] = {}
+        for frame in container.decode(container.streams.video[0], container.streams.audio[0]):
+            first.setdefault(type(frame).__name__, float(frame.pts * frame.time_base))
+            if len(first) == 2:
+                return first["AudioFrame"] - first["VideoFrame"]
     raise VideoReadError(path, "one of its two tracks is empty", RECODE)
 
 
