@@ -764,17 +764,15 @@ for name, tokens, (matrices, attention) in (
 print(f"a clip of 50 steps, guided (2 evaluations): {100 * sum(published):.0e} FLOPs")
 
 # %% [markdown]
-# So scale is not one knob. Twice as long a video is twice the tokens, and attention's share grows with them: that is why latents are small and patches not smaller. The data grow too: Open-Sora 2.0 {cite}`opensora2` trained 11 billion parameters, its first stage on 70 million clips in 85,000 updates. Use the usual rule of six operations a parameter and token for training, and see what one such update would cost on the machine that this page was written for:
+# So scale is not one knob. Twice as long a video is twice the tokens, and attention's share grows with them: that is why latents are small and patches not smaller. The data grow too: Open-Sora 2.0 {cite}`opensora2` trained 11 billion parameters, its first stage on 70 million clips in 85,000 updates. Use the usual rule of six operations a parameter and token for training, and see what a million such clips cost at the best rate that one core reached when {chapter}`22` timed it, and at 40 % of the rate on an H100's data sheet {cite}`nvidia2023h100`:
 
 # %%
 parameters = 42 * (4 + 8) * (48 * 64) ** 2  # matrices of the blocks alone
 update = 6 * parameters * published_tokens  # one clip, forwards and backwards, without attention
 print(f"{parameters / 1e9:.1f} billion weights in the matrices; {update:.0e} FLOPs a clip to train")
-cpu, gpu = (
-    3e10,
-    4e14,
-)  # what one core here does in a second, and a data-centre GPU at 40 % of its bfloat16 peak
-print(f"a million clips: {1e6 * update / cpu / 3.15e7:,.0f} years of this core, {1e6 * update / gpu / 86400:,.0f} GPU days")  # fmt: skip
+core = ledger.read_receipt("scaling_constants")["numbers"]["cpu, threads 1"]["float32"]
+gpu = 0.4 * 989e12  # FLOP/s
+print(f"a million clips: {1e6 * update / core / 3.15e7:,.0f} years of the core, {1e6 * update / gpu / 86400:,.0f} GPU days")  # fmt: skip
 
 # %% [markdown]
 # What does *not* change with scale: the loss, the path, the block, guidance, the walk. What changes: a sentence takes the place of a class ({chapter}`19`), a learned code with better pictures takes the place of ours, and the network has seen enough that its imperfection looks like imagination. Copies, bias of the distance and the need of a judge stay.
