@@ -129,6 +129,7 @@ def test_scores_refuse_what_does_not_fit():
 
 
 def test_nothing_jumps_and_no_motion_follows_itself():
+    lasted = set()
     for seed in range(20):
         labels, moved = long.script(np.random.default_rng(seed), 200, (1,) * 9)
         assert np.abs(moved).max() <= long.SPEED[1] and not moved[0].any()
@@ -140,7 +141,8 @@ def test_nothing_jumps_and_no_motion_follows_itself():
                 expected[kind // 2] = 1 if kind % 2 else -1
             assert (np.sign(moved[t]) == expected).all()
         parts = events.segments(torch.tensor(labels))
-        assert all(long.LASTS[0] <= s.end - s.start <= long.LASTS[1] for s in parts[:-1])
+        lasted |= {s.end - s.start for s in parts[:-1]}
+    assert (min(lasted), max(lasted)) == long.LASTS and len(lasted) > 20  # as short, as long, and between
 
 
 def test_each_label_turns_its_own_knob():
@@ -181,6 +183,15 @@ def test_a_set_is_deterministic_and_its_start_is_that_of_a_longer_set():
     assert torch.equal(first.clips[0], longer.clips[0]) and torch.equal(first.labels[0], longer.labels[0])
     assert not torch.equal(longer.clips[0], long.load("val", 1, frames=20, seed=4).clips[0])
     assert first.clips.shape == (1, 20, 16, 16, 3) and first.float().shape == (1, 20, 3, 16, 16)
+
+
+def test_grain_lies_between_its_bounds():
+    """Of an amplitude a, noise of up to a / 2 on each pixel; between two bounds it is drawn for the video."""
+    still, loud, drawn = (
+        long.load("val", 1, frames=20, grain=g).float() for g in ((0.0, 0.0), (0.2, 0.2), (0.1, 0.2))
+    )
+    most, between = ((x - still).abs().max().item() for x in (loud, drawn))
+    assert most == pytest.approx(0.1, abs=0.004) and 0.056 < between < most - 0.004
 
 
 def test_a_picture_does_not_tell_the_label():
