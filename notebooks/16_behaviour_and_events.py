@@ -15,7 +15,7 @@
 # |---|---|
 # | **You will be able to** | label every frame of a long video, with and without looking ahead; score it by segments, order and events, and equal a reference; see over-segmentation and pay for it in the loss; test an alarm against motion energy and against its own normalisation |
 # | **You need** | chapters 3 and 10 |
-# | **Data** | long videos drawn for this chapter: one digit, one photograph, one motion after the other; the motion set, level 1 |
+# | **Data** | long videos drawn for this chapter: one digit, one photograph, one motion after the other; the motion set, level 1; films of motion-captured people, rendered for this book |
 # | **Answers** | the articles' word that their models follow behaviour over minutes and raise an alarm at the unusual |
 
 # %% tags=["hide-input", "people_street", "protocol"]
@@ -990,6 +990,8 @@ _ = plots.filmstrip([shown[begin + 60 * i : begin + 60 * (i + 1)] for i in range
 
 # %% [markdown]
 # Four scores, each for the last eight frames. *Density* as above. Two that are trained, on usual films only: a network that guesses the **next frame** from four and is scored by its error {cite}`liu2018future`, and one that passes eight frames' features through sixteen numbers and back (**restored**). *Motion energy* is the control. Rates are chosen on other usual films (the detector may not see the unusual, not even to be tuned), with a seed that does not count; equal updates.
+#
+# **Prediction.** Raw, on test films: (1) density and both trained scores are ahead of motion energy by 0.05 AUROC or more, with an interval over films that excludes zero. (2) Own range flatters each of the four by more than 0.02, and less once usual films are added. (3) An empty yard flatters too: counting only frames with somebody in them costs each score 0.05 or more. Any line may refute.
 
 
 # %% tags=["people_street"]
@@ -1001,13 +1003,15 @@ class NextFrame(nn.Module):
 
     frames = 5
 
-    def __init__(self, dim=16):
+    def __init__(self, dim=8):
         super().__init__()
         pairs = ((4, dim), (dim, dim), (dim, 1))
         layers = [nn.Conv2d(a, b, 3, padding=1) for a, b in pairs]
+        nn.init.zeros_(layers[2].weight)  # it begins by saying: as it is now
+        nn.init.zeros_(layers[2].bias)
         self.net = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
 
-    def nothing(x):  # the error of a network that says: as it is now
+    def nothing(x):  # what that costs
         return (x[:, 4] - x[:, 3]).square().mean()
 
     def forward(self, x):  # (B, 5, 1, 24, 32) -> (B)
@@ -1026,7 +1030,7 @@ class Restored(nn.Module):
         layers = [nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:])]
         self.net = nn.Sequential(layers[0], nn.ReLU(), layers[1], layers[2], nn.ReLU(), layers[3])
 
-    def nothing(x):  # the error of a network that always says: the mean
+    def nothing(x):  # what it costs to say the mean, always
         return x.square().mean()
 
     def forward(self, x):  # (B, 8, 144) -> (B)
