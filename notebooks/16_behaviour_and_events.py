@@ -982,7 +982,13 @@ def is_rare(doing):
     return torch.from_numpy(~np.isin(doing, ("walk", "nobody")))
 
 
-# %% mystnb={"figure": {"name": "fig-16-people", "caption": "One test film, every tenth frame from where somebody walks in. The person is a seventh of the picture's width; what is unusual is what the limbs do, not where it happens."}, "image": {"alt": "Two rows of small frames of a grey yard; a small figure crosses, and does something else than walk in between"}}
+def is_usual(doing):
+    """Neither unusual nor within eight frames of it, which a score of the last eight still sees."""
+    lately = F.max_pool1d(F.pad(is_rare(doing).float(), (8, 0))[:, None], 9, 1)[:, 0]
+    return lately == 0
+
+
+# %% mystnb={"figure": {"name": "fig-16-people", "caption": "One test film of the yard, every sixth frame from thirty before the unusual on. The person is some twenty pixels tall; what is unusual is what the limbs do, not where it happens."}, "image": {"alt": "Two rows of small frames of a grey yard; a small figure crosses, and does something else than walk in between"}}
 yard, yard_doing = people("test")
 shown = read_video(PEOPLE / "street" / "test_00.mp4")
 begin = int(is_rare(yard_doing[0]).nonzero()[0]) - 30
@@ -1096,27 +1102,28 @@ def last_eight_of(x):
 # %% tags=["people_street"]
 def judged(s, doing):
     """AUROC raw and by own range: on test films, with usual films added, where somebody is in the picture."""
-    rare, there = is_rare(doing["test"]), torch.from_numpy(doing["test"] != "nobody")
-    found = {}
+    rare, usual = is_rare(doing["test"]), is_usual(doing["test"])
+    there, found = torch.from_numpy(doing["test"] != "nobody"), {}
     for how, change in (("raw", lambda v: v), ("by own range", by_range)):
         v, calm = change(s["test"]), change(s["calm"]).flatten()
-        good = {"test films": v[~rare], "usual films added": torch.cat([v[~rare], calm])}
-        good["somebody there"] = v[~rare & there]
+        good = {"test films": v[usual], "usual films added": torch.cat([v[usual], calm])}
+        good["somebody there"] = v[usual & there]
         found[how] = {name: auroc(v[rare], g) for name, g in good.items()}
-    kinds = sorted(set(doing["test"][rare.numpy()]))
-    spots = {k: torch.from_numpy(doing["test"] == k) for k in kinds}
-    found["by kind"] = {k: auroc(s["test"][at], s["test"][~rare]) for k, at in spots.items()}
+    spots = {
+        k: torch.from_numpy(doing["test"] == k) for k in sorted(set(doing["test"][rare.numpy()]))
+    }
+    found["by kind"] = {k: auroc(s["test"][at], s["test"][usual]) for k, at in spots.items()}
     limit = s["quiet"].quantile(0.99)
-    rung = [(s["test"][where] > limit).float().mean().item() for where in (rare, ~rare)]
+    rung = [(s["test"][where] > limit).float().mean().item() for where in (rare, usual)]
     return found | {"alarm": rung}
 
 
-def lead(ours, theirs, rare, draws=300):
+def lead(ours, theirs, doing, draws=300):
     """Raw AUROC of some scores less that of another, films drawn anew: mean, and 95 % of the draws."""
+    rare, usual = is_rare(doing), is_usual(doing)
     found, generator = [], torch.Generator().manual_seed(0)
-    for picked in torch.randint(len(rare), (draws, len(rare)), generator=generator):
-        where = rare[picked]
-        values = [auroc(s[picked][where], s[picked][~where]) for s in (*ours, theirs)]
+    for i in torch.randint(len(rare), (draws, len(rare)), generator=generator):
+        values = [auroc(s[i][rare[i]], s[i][usual[i]]) for s in (*ours, theirs)]
         found.append(np.mean(values[:-1]) - values[-1])
     return [float(np.mean(found)), *map(float, np.quantile(found, (0.025, 0.975)))]
 
@@ -1156,37 +1163,148 @@ def people_street(seeds=(0, 1, 2)):
     rows["restored"] = watched(Restored, f, seeds)
     numbers = {"updates": EPOCHS * -(-len(windows(films["train"], 5)) // 32), "rows": {}}
     for name, (told, runs) in rows.items():
-        ahead = lead([s["test"] for s in runs], energy["test"], is_rare(doing["test"]))
+        ahead = lead([s["test"] for s in runs], energy["test"], doing["test"])
         numbers["rows"][name] = told | {"runs": [judged(s, doing) for s in runs], "lead": ahead}
     return list(seeds), numbers
 
 
 # %% [markdown]
-# ## Verdicts
-#
-# An alarm *holds* if its raw AUROC reaches 0.8 and beats motion energy by 0.1, and is *partly* right from 0.6 if it beats energy at all.
+# `python scripts/record.py 16 people_street` ran these cells. In each column: raw, then by own range.
 
 # %%
-best_energy = street["motion energy", "raw"][0]
-strong, some_use = (
-    raw[0] >= 0.8 and raw[0] >= best_energy + 0.1,
-    raw[0] >= 0.6 and raw[0] > best_energy,
+yard_receipt = ledger.read_receipt("people_street")
+watching, COUNTED = (
+    yard_receipt["numbers"]["rows"],
+    ("test films", "usual films added", "somebody there"),
 )
+print(
+    f"{yard_receipt['device']}, seeds {yard_receipt['seeds']}, {yard_receipt['numbers']['updates']} updates"
+)
+print(f"{'AUROC':14s} " + "  ".join(f"{name:17s}" for name in COUNTED) + "  raw minus energy")
+over = {}  # (runs, raw and by own range, what is counted)
+for name, row in watching.items():
+    runs = [
+        [[run[how][c] for c in COUNTED] for how in ("raw", "by own range")] for run in row["runs"]
+    ]
+    over[name] = np.array(runs)
+    cells = "  ".join(f"{a:.2f}, {b:.2f}       " for a, b in over[name].mean(0).T)
+    mean_lead, low, high = row["lead"]
+    print(f"{name:14s} {cells}  {mean_lead:+.2f} ({low:+.2f} to {high:+.2f})")
+
+# %%
+for name in ("next frame", "restored"):
+    row, spread_of = watching[name], np.ptp(over[name][:, 0, 0])
+    tried = ", ".join(f"{rate}: {loss:.3g}" for rate, loss in row["tried"].items())
+    print(f"{name}: rate {row['rate']:.1g} of {tried}")
+    print(
+        f"   error on usual films {np.mean(row['loss']):.3g}, untaught {row['loss of nothing']:.3g};",
+        end=" ",
+    )
+    print(f"AUROC differs by {spread_of:.2f} between seeds")
+    rates = [float(rate) for rate in row["tried"]]
+    assert max(row["loss"]) < row["loss of nothing"]  # it learned what is usual
+    assert min(rates) < float(f"{row['rate']:.1g}") < max(rates)  # no rate from the grid's edge
+
+
+# %%
+def told(found):
+    """The rows for which a prediction holds, and its verdict."""
+    names = ", ".join(name for name, holds in found.items() if holds) or "none"
+    return f"{names}; {'holds' if all(found.values()) else 'REFUTED'}"
+
+
+lead_of = {name: row["lead"] for name, row in watching.items() if name != "motion energy"}
+gained = {name: (v[:, 1] - v[:, 0]).mean(0) for name, v in over.items()}  # by what is counted
+empty = {name: (v[:, 0, 0] - v[:, 0, 2]).mean() for name, v in over.items()}
+print(
+    "(1) ahead of motion energy:", told({k: v[0] >= 0.05 and v[1] > 0 for k, v in lead_of.items()})
+)
+print("(2) own range flatters:    ", told({k: g[0] > 0.02 for k, g in gained.items()}))
+print("    and less with usual films:", told({k: g[1] < g[0] for k, g in gained.items()}))
+print("(3) the empty yard flatters:", told({k: e >= 0.05 for k, e in empty.items()}))
+
+# %% [markdown]
+# Which of the unusual is it that a score finds? Raw AUROC of one kind's frames against all usual ones, mean over seeds:
+
+# %%
+by_kind = {name: {} for name in watching}
+for name, row in watching.items():
+    for kind in row["runs"][0]["by kind"]:
+        by_kind[name][kind] = np.mean([run["by kind"][kind] for run in row["runs"]])
+kinds_of = sorted(by_kind["density"], key=by_kind["density"].get)
+print(" " * 14 + " ".join(f"{kind.split('_')[0][:6]:>6s}" for kind in kinds_of))
+for name, found in by_kind.items():
+    print(f"{name:14s}" + " ".join(f"{found[kind]:6.2f}" for kind in kinds_of))
+
+# %%
+films, doings = {"test": yard}, {"test": yard_doing}
+for part in ("train", "quiet", "calm"):
+    films[part], doings[part] = people(part)
+_, yard_density, _ = fixed_scores(films)
+here = judged(yard_density, doings)
+assert abs(here["raw"]["test films"] - over["density"][0, 0, 0]) < 0.01  # as recorded
+wrong = is_rare(yard_doing)
+peaks = wrong[torch.arange(len(wrong)), yard_density["test"].argmax(1)]
+print(
+    f"the film's highest score lies on something unusual in {int(peaks.sum())} of {len(peaks)} films"
+)
+rung, false_rung = here["alarm"]
+print(
+    f"one threshold: {rung:.2f} of unusual frames caught, {false_rung:.3f} of usual ones rung for"
+)
+
+# %% [markdown]
+# Is there an honest way to make films alike? A camera may know its own empty yard: divide each film by the mean brightness of its first picture, in which nobody is. No future, no assumption that something is wrong. (We thought of it after the table above; take it as a look, not as a test.)
+
+# %%
+lit = {part: x / x[:, :1].mean((2, 3, 4), keepdim=True) for part, x in films.items()}
+_, lit_density, lit_energy = fixed_scores(lit)
+print(f"{'AUROC, raw, by brightness':26s} test films  usual films added")
+for name, s in (("density", lit_density), ("motion energy", lit_energy)):
+    now = judged(s, doings)["raw"]
+    print(f"{name:26s} {now['test films']:.2f}        {now['usual films added']:.2f}")
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-16-yard", "caption": "Density over four test films of the yard and, right of the line, two in which nobody does anything but walk; orange where something else is done; dashed, the threshold set on usual films. Own range would lift the highest point of every film, also of the last two, to 1."}, "image": {"alt": "Six curves one after the other; in the first four, shaded stretches where the curve often peaks; the last two without shading"}}
+fig, ax = plt.subplots(figsize=(8, 2.4))
+rows = [*zip(yard_density["test"][:4], wrong[:4]), *zip(yard_density["calm"][:2], [None] * 2)]
+for i, (s, m) in enumerate(rows):
+    when = np.arange(len(s)) + 335 * i
+    ax.plot(when, s, color=plots.BLUE, lw=1)
+    if m is not None:
+        ax.fill_between(when, 0, s.max(), where=m, color=plots.ORANGE, alpha=0.35)
+ax.axvline(335 * 4 - 7, color=plots.GRAY, lw=1)
+ax.axhline(yard_density["quiet"].quantile(0.99), color=plots.GRAY, ls="--", lw=1)
+_ = ax.set(xlabel="frame", ylabel="distance to the usual")
+
+# %% [markdown]
+# ## Verdicts
+#
+# An alarm *holds* if its raw AUROC reaches 0.8 and beats motion energy by 0.1, and is *partly* right from 0.6 if it beats energy at all; for digits and for people.
+
+# %%
+pairs = [(raw[0], street["motion energy", "raw"][0])]  # density and energy: digits, then people
+pairs.append(tuple(over[name][:, 0, 0].mean() for name in ("density", "motion energy")))
+strong = all(ours >= 0.8 and ours >= energy + 0.1 for ours, energy in pairs)
+some_use = all(ours >= 0.6 and ours > energy for ours, energy in pairs)
 ledger.claim(
     "A13",
     "holds" if strong else "partly" if some_use else "refuted",
-    f"On a generated fixed camera with movements the wrong way, raw AUROC {raw[0]:.2f} (motion energy "
-    f"{best_energy:.2f}); dividing by each film's own range shows {flat[0]:.2f}. Real surveillance was not tried.",
+    f"With a fixed camera, density has raw AUROC {pairs[0][0]:.2f} on generated digits that go the wrong way "
+    f"(motion energy {pairs[0][1]:.2f}), {pairs[1][0]:.2f} on rendered people who do something else than walk "
+    f"({pairs[1][1]:.2f}); by each film's own range {flat[0]:.2f} and {over['density'][0, 1, 0]:.2f}. "
+    "Real surveillance was not tried.",
 )
+most_caught, most_false = min(caught, rung), max(false, false_rung)
 ledger.claim(
     "D16",
     "holds"
-    if caught >= 0.9 and false <= 0.02
+    if most_caught >= 0.9 and most_false <= 0.02
     else "partly"
-    if caught >= 0.5 and false <= 0.05
+    if most_caught >= 0.5 and most_false <= 0.05
     else "refuted",
-    f"At a threshold set on usual films the alarm catches {caught:.2f} of the unusual frames with {false:.3f} "
-    "false ones. That is a stand-in: fires and intruders are not in our films.",
+    f"At a threshold set on usual films the alarm catches {caught:.2f} of the unusual frames of digits and "
+    f"{rung:.2f} of those of rendered people, with {false:.3f} and {false_rung:.3f} false ones. That is a "
+    "stand-in: fires and intruders are not in our films.",
 )
 
 # %%
@@ -1232,7 +1350,7 @@ assert abs(np.subtract(row_scores(proper, y["test"])[1], row_scores(shifted, y["
 # - Frame accuracy hides over-segmentation; edit, F1@$\theta$ and events show it, each something else.
 # - A second stage and a smoothing loss are prices on surplus segments. Measure, paired.
 # - "Never seen" needs a control that has seen it. "Unusual" needs motion energy beside it.
-# - A score divided by the film's own maximum knows the future, and assumes that something is wrong.
+# - A score divided by the film's own maximum knows the future, and assumes that something is wrong. An empty yard, counted as usual, helps a score that finds nothing.
 #
 # **Recall.** Answer before you unfold.
 #
@@ -1307,6 +1425,16 @@ assert abs(np.subtract(row_scores(proper, y["test"])[1], row_scores(shifted, y["
 # ```{hint}
 # :class: dropdown
 # `FrameCNN` takes `in_channels`. Start at T1; with the few films of T0 it remembers digits.
+# ```
+#
+# ```{exercise} Explore: look where somebody is
+# :label: ex-16-crop
+# The features of the yard are tied to places: who walks where nobody walked before is far from the usual. Cut 16 × 16 pixels round the middle of what changed, compute `moves` of these small films and the density again. Predict first which kinds gain.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+# The middle is the mean of the coordinates, weighted by `films["test"].diff(dim=1).square()`; smooth it over eight frames, so that the window does not jump with the limbs. Choose on the quiet films, not on the test films.
 # ```
 #
 # ## References

@@ -211,6 +211,13 @@ def act(kind: str) -> tuple[str, np.ndarray]:
     return "getup_faceup", np.r_[np.arange(0, up, 2 * STEP)[::-1], np.zeros(10), np.arange(0, up, STEP)]
 
 
+def onto_path(take: Take) -> float:
+    """The angle by which a take is turned so that it ends on the path, and not beside it; least for one that goes back."""
+    x, _, z = take.poses[-1, :3] - take.poses[0, :3]
+    angle = np.arctan2(z, x)
+    return 0.0 if np.hypot(x, z) < 0.5 else angle - np.pi * np.sign(angle) * (abs(angle) > 0.75 * np.pi)
+
+
 def crossing(kind: str, rng: np.random.Generator) -> tuple[list[np.ndarray], list[str]]:
     """Somebody crosses the floor from edge to edge: a pose a frame, and what is being done in it."""
     heading = rng.choice([0, np.pi]) + rng.normal(0, 0.15)
@@ -222,9 +229,10 @@ def crossing(kind: str, rng: np.random.Generator) -> tuple[list[np.ndarray], lis
     poses, done = [], []
     for name, times, edge in parts:
         take, before = Take(name), poses[-1] if poses else None
-        start = (spot - turned(take.at(times[0]), heading)[:3]) * [1, 0, 1]
+        facing = heading + onto_path(take)
+        start = (spot - turned(take.at(times[0]), facing)[:3]) * [1, 0, 1]
         for count, time in enumerate(times, 1):
-            pose = turned(take.at(time), heading)
+            pose = turned(take.at(time), facing)
             pose[:3] += start
             if before is not None and count <= BLEND:
                 pose[3:] = between(before, pose, count / (BLEND + 1))[3:]
