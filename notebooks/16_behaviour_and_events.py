@@ -959,7 +959,7 @@ _ = ax.set(xlabel="frame", ylabel="distance to the usual")
 # %% [markdown]
 # ### The same, over people
 #
-# Digits over photographs are nobody's street. A real-looking one: motion-captured people, rendered by `scripts/people.py` and stored as ordinary mp4. One camera that never moves, light and clothes that change from film to film. The usual is that somebody walks across; in the test films somebody runs, falls, jumps, crawls, kicks, or turns a cartwheel, and the truth says in which frames. It is still no surveillance: one performer, no crowd, no weather.
+# Digits over photographs are nobody's street. A real-looking one: motion-captured people, rendered by `scripts/people.py` and stored as ordinary mp4. One camera that never moves, light and clothes that change from film to film. The usual is that somebody walks across; in the test films somebody runs, falls, jumps, crawls, kicks, or turns a cartwheel, and the truth says in which frames. It is still no surveillance: one body, no crowd, no weather.
 
 # %% tags=["people_street"]
 import json
