@@ -58,6 +58,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from sklearn.linear_model import LogisticRegression
 from torchmetrics.functional import classification, retrieval
 
 from sora_nb import ledger, plots, schematics, video
@@ -125,7 +126,7 @@ cosines, places = flat.search(library.numpy(), 5)
 euclid = torch.cdist(library, library).square()
 torch.testing.assert_close(torch.from_numpy(cosines), by_hand.values)
 torch.testing.assert_close(euclid, 2 - 2 * library @ library.T, atol=1e-4, rtol=0)
-print("same neighbours:", (by_hand.indices.numpy() == places).mean() > 0.999)
+assert (by_hand.indices.numpy() == places).mean() > 0.999  # the same neighbours, ties apart
 
 # %% [markdown]
 # ## How good is a ranking?
@@ -145,6 +146,7 @@ schematics.cells(ax, [[1, 2, 3, 4, 5, 6]], (3.2, 0.4), rows=["rank"], color=plot
 schematics.cells(ax, hits, (3.2, 1.7), rows=["relevant"], mark=marks)
 schematics.cells(ax, so_far, (3.2, 3), form="{:.2f}", rows=["precision"], mark=marks, color=plots.GREEN)  # fmt: skip
 shown = (so_far * hits).sum() / 3
+torch.testing.assert_close(average_precision(-torch.arange(6.0)[None], hits.bool()[None])[0], shown)
 schematics.label(ax, f"AP = (1/2 + 2/4 + 3/5) / 3 = {shown:.2f}", (6.2, 4.7))
 schematics.label(ax, "R@1 = 0   R@5 = 1   P@5 = 3/5", (6.2, 5.2), fontsize=8)
 
@@ -173,7 +175,8 @@ same = {
     "P@10": [retrieval.retrieval_precision(s, r, 10) for s, r in pairs]
     - precision_at_k(scores, relevant, 10).numpy(),
 }
-print({name: bool(np.abs(gap).max() < 1e-5) for name, gap in same.items()})
+for name, gap in same.items():
+    assert np.abs(gap).max() < 1e-5, name
 bare = [retrieval.retrieval_average_precision(*pair) for pair in zip(scores, relevant)]
 print("mAP of the cosines as they are:", bool(np.abs(bare - ours.numpy()).max() < 1e-5))
 
@@ -200,8 +203,8 @@ careless = recall_at_k(noise @ noise.T, labels[:, None] == labels, 1).mean()
 careful = recall_at_k(*asks(noise, labels), 1).mean()
 constant = recall_at_k(*asks(torch.ones(600, 1), labels), 1).mean()
 print(f"random codes, query left in: R@1 {careless:.2f}")
-print("left out, near chance:", bool(careful < 0.15), " constant codes:", constant.item())
-assert careless == 1
+print("constant codes:", constant.item())
+assert careless == 1 and careful < 0.15 and constant == 0
 
 # %% [markdown]
 # ## Experiment: what does each representation find?
@@ -294,7 +297,7 @@ for name, z in walk_codes.items():
 #
 # ## Faster: look at fewer codes
 #
-# Flat search costs $N D$ multiplications a query. Three ideas make it cheaper, and each gives up some of the exact answer; the share of the true ten nearest that an index still finds is *its* recall, a different thing from R@k.
+# Flat search costs $N D$ multiplications a query. Three ideas make it cheaper, and each gives up some of the exact answer. The share of the true ten nearest that stand among an index's ten answers is *its* recall, the 10-recall@10: it compares with flat search, knows nothing of relevance, and is a different thing from R@k.
 #
 # For size you need more codes than there are clips here. So draw them: for each motion a Gaussian with the mean and the covariance of D's real training codes, turned to their 64 leading directions and scaled to length 1.
 
@@ -320,6 +323,7 @@ made_up = gaussians(real, train_labels, 10_000 + sizes.queries)
 queries, many = made_up[: sizes.queries], made_up[sizes.queries :]
 share = real.var(0).sum() / train_codes.var(0).sum()
 kept = quality(F.normalize(codes["D"] @ turn, dim=1), labels)[0][3].mean()
+assert abs(kept - mean_ap["D"]) < 0.03  # what the other 64 hold is not needed here
 print(
     f"64 of 128 directions hold {share:.2f} of the variance; mAP {mean_ap['D']:.2f} -> {kept:.2f}"
 )
@@ -332,7 +336,7 @@ print({name: round(d.median().item(), 2) for name, d in nearest.items()}, "to th
 # %% [markdown]
 # ### Inverted lists
 #
-# Cut the space into cells with k-means and keep a list of members for each {cite}`sivic2003video`. A query looks into the lists of the `n_probe` nearest centres and nowhere else.
+# Cut the space into cells with k-means and keep a list of members for each: an inverted file, FAISS's IVF {cite}`sivic2003video`. A query looks into the lists of the `n_probe` nearest centres and nowhere else.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-15-lists", "caption": "Inverted lists with n_probe = 2: the query's distances to four centres; the two nearest lists are read, five codes of nine. Code 4 lies near the border in the third list and is missed, whatever its distance."}, "image": {"alt": "A column of four distances, two of them marked, with arrows to two of four lists of numbered cells"}}
 ax = schematics.canvas(15, 5.6)
@@ -379,12 +383,13 @@ for n_probe in (1, 8):
     theirs.nprobe = n_probe
     found_by = torch.stack([by_lists(one, x, centers, lists, n_probe) for one in q])
     equal = (found_by == torch.from_numpy(theirs.search(queries, 10)[1])).float().mean()
-    print(n_probe, "lists: equal to faiss.IndexIVFFlat:", bool(equal > 0.99))
+    assert equal > 0.99
+    print(n_probe, "lists: equal to faiss.IndexIVFFlat")
 
 # %% [markdown]
 # ### A graph that you walk through
 #
-# HNSW {cite}`malkov2020hnsw` links each code to some near ones and a few of them, chosen by lot, also to far ones on sparser layers above. A query enters at the top, walks to whatever neighbour is nearer, goes down a layer where none is, and on the lowest layer keeps the `ef` best places seen so far. Few codes are ever looked at, in an order that no cache foresees.
+# HNSW {cite}`malkov2020hnsw` links each code to near ones in different directions, at most $M$ of them, $2M$ on the lowest layer. Of the codes of a layer about one in $M$, chosen by lot, stands on the layer above too, where the links are longer. A query enters at the top, walks to the nearest neighbour as long as one is nearer, goes down a layer where none is, and on the lowest layer keeps the `ef` best places seen so far (FAISS: `efSearch`). Few codes are ever looked at, in an order that no cache foresees.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-15-hnsw", "caption": "Three layers of a small world with the distance to the query in each node. Enter at 9.0; on the top layer 4.0 is nearer; one layer down 2.5 is; on the lowest layer 0.4 is the nearest, and no neighbour of it is nearer."}, "image": {"alt": "Three rows of numbered nodes, two at the top, four in the middle, eight below; arrows lead from left to right and down"}}
 ax = schematics.canvas(17, 6.4)
@@ -440,15 +445,17 @@ recalls = [
     for found in ([w for w, _ in walked], graph.search(queries[:50], 10)[1])
 ]
 looked = np.mean([n for _, n in walked]) / len(many)
-print("recall above 0.9:", [r > 0.9 for r in recalls], " same to 0.03:", abs(recalls[0] - recalls[1]) < 0.03)  # fmt: skip
+assert min(recalls) > 0.9 and abs(recalls[0] - recalls[1]) < 0.03
 print("less than a fifth of the codes looked at:", looked < 0.2)
 
 # %% [markdown]
 # ### Smaller: words instead of numbers
 #
-# Chapter 7 cut a vector into parts and gave each part a word. Product quantisation {cite}`jegou2011product` stores only the words: 8 parts of 256 words are 8 bytes where 64 floats took 256. The query stays exact; its distances to all words of each part go into a table once, and the distance to a code is eight look-ups and a sum:
+# Chapter 7 cut a vector into parts and gave each part a word. Product quantisation {cite}`jegou2011product` stores only the words: 8 parts of 256 words are 8 bytes where 64 floats took 256. The query stays exact (the paper calls it asymmetric distance computation); its distances to all words of each part go into a table once, and the distance to a code is $M = 8$ look-ups and a sum:
 #
-# $$d(q, x)^2 \approx \sum_{m=1}^{M} T[m, c_m(x)], \qquad T[m, j] = \lVert q^{(m)} - e^{(m)}_j \rVert^2 .$$
+# $$d(q, x)^2 \approx \sum_{m=1}^{M} T[m, c_m(x)], \qquad T[m, j] = \lVert q^{(m)} - e^{(m)}_j \rVert^2 ,$$
+#
+# with $q^{(m)}$ part $m$ of the query, $e^{(m)}_j$ the part's word $j$ and $c_m(x)$ the word stored for $x$. ($M$ counts parts here and links in a graph; the field has one letter for both.)
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-15-pq", "caption": "Two parts with four words each. The query's squared distances to the words are computed once; code (2, 0) costs two look-ups, 0.1 + 0.4 = 0.5, and code (3, 1) costs 0.9 + 0.2 = 1.1."}, "image": {"alt": "A table of two rows and four columns with marked cells, beside it two codes of two words each and their sums"}}
 table = torch.tensor([[0.8, 0.5, 0.1, 0.9], [0.4, 0.2, 1.3, 0.7]])
@@ -474,18 +481,22 @@ parts = q.view(-1, 8, 1, 8)  # (queries, part, 1, 8)
 look_up = (parts - books).square().sum(-1)  # (queries, 8, 256)
 looked_up = sum(look_up[:, m, stored[:, m]] for m in range(8))  # (queries, 10000)
 
-# %% tags=["nbval-check-output"]
+# %%
 theirs, places = pq.search(queries, 10)
 mine = looked_up.gather(1, torch.from_numpy(places))
-print("same words:", bool((stored.numpy() == faiss.vector_to_array(pq.codes).reshape(-1, 8)).mean() > 0.999))  # fmt: skip
-print("same distances:", bool((mine - torch.from_numpy(theirs)).abs().max() < 1e-4))
+assert (stored.numpy() == faiss.vector_to_array(pq.codes).reshape(-1, 8)).mean() > 0.999
 torch.testing.assert_close(mine, torch.from_numpy(theirs), atol=1e-4, rtol=0)
+
+# %% [markdown]
+# Words alone confuse neighbours. *Re-ranking* repairs that: take more candidates than you need by words and sort them by the exact distance. What it finds is what was among the candidates, no more:
 
 # %%
 first = looked_up.topk(100, largest=False).indices  # a hundred by words, then the exact distance
 again = first.gather(1, (x[first] - q[:, None]).square().sum(-1).argsort(1)[:, :10])
 for name, answer in {"by 8 bytes": torch.from_numpy(places), "100 by 8 bytes, then exact": again}.items():  # fmt: skip
-    print(f"{name:28s} recall of 10: {neighbor_recall(answer, exact):.2f}")
+    print(f"{name:28s} 10-recall@10: {neighbor_recall(answer, exact):.2f}")
+proposed = (first[:, :, None] == exact[:, None]).any(1).float().mean().item()
+np.testing.assert_allclose(neighbor_recall(again, exact), proposed, atol=1e-3)
 
 # %% [markdown]
 # ## Experiment: recall against time and memory
@@ -504,7 +515,7 @@ for name, answer in {"by 8 bytes": torch.from_numpy(places), "100 by 8 bytes, th
 
 # %% tags=["protocol"]
 FLOOR = 0.95
-TRIED = {"lists": (1, 2, 4, 8), "links": (4, 8, 16, 32), "bytes": (4, 8, 16, 32)}
+TRIED = {"lists": (0.5, 1, 2, 4, 8), "links": (4, 8, 16, 32), "bytes": (4, 8, 16, 32)}
 PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 BREADTHS = (12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 FACTORS = (1, 4, 16, 64)
@@ -628,12 +639,92 @@ def record():
     return [0], numbers
 
 
-# %%
+# %% tags=["nbval-check-output"]
 numbers = ledger.read_receipt(RECEIPT)["numbers"]
+structure, tables = numbers["structure"], {count: numbers[str(count)] for count in COUNTS}
 for name, tried in numbers["tried"].items():
-    told = ", ".join(f"{v}: {ms:.2f} ms" if ms else f"{v}: never" for v, ms in tried)
-    print(f"{name:6s} at 100,000 codes  {told}")
-tables = {count: numbers[str(count)] for count in COUNTS}
+    told = ", ".join(f"{v}: {ms:.3f}" if ms else f"{v}: never" for v, ms in tried)
+    print(f"{name:5s} {structure[name]}, of (ms at 100,000 codes) {told}")
+for name, tried in numbers[
+    "tried"
+].items():  # the best structure is not at the edge of what was tried
+    assert structure[name] not in (tried[0][0], tried[-1][0]), name
+
+# %% [markdown]
+# The million takes minutes to build and stands in the receipt with the rest (`python scripts/record.py 15`). What is small enough is measured again here, and has to find what the receipt says:
+
+# %%
+for count in sizes.codes:
+    data = drawn(count, real, train_labels)
+    for kind, row in tables[count].items():
+        live = measured(kind, structure, *data)
+        gaps = [a["count"][0] - b["count"][0] for a, b in zip(live["settings"], row["settings"])]
+        assert live["bytes"] == row["bytes"] and np.abs(gaps).mean() < 0.02, (count, kind)
+
+# %% tags=["nbval-check-output"]
+print(f"{'':20s} bytes  built                               recall    ms  90 %")
+for count, rows in tables.items():
+    print(f"{count:,} codes (receipt)")
+    for kind, row in rows.items():
+        best = fastest(row)
+        recall, half, ms, slow = best["count"] if best else [np.nan] * 4
+        knobs = ", ".join(f"{k} {v}" for k, v in best["knobs"].items()) if best else "never reaches the floor"  # fmt: skip
+        print(f"  {kind:19s} {row['bytes']:4d} {row['seconds']:5.1f} s  {knobs:25s} {recall:.2f} {ms:6.3f} {slow:6.3f}")  # fmt: skip
+
+
+# %% mystnb={"figure": {"name": "fig-15-indexes", "caption": "TODO"}, "image": {"alt": "TODO"}}
+def front(row):
+    """Milliseconds and recall of the settings that no faster one surpasses."""
+    points = sorted((s["count"][2], s["count"][0]) for s in row["settings"])
+    top = np.maximum.accumulate([-1] + [recall for _, recall in points])
+    return zip(*[point for point, before in zip(points, top) if point[1] > before], strict=True)
+
+
+fig, axes = plt.subplots(1, len(tables), figsize=(8, 2.9), sharey=True)
+for ax, (count, rows) in zip(axes, tables.items(), strict=True):
+    for color, (kind, row) in zip(plots.COLORS, rows.items(), strict=False):
+        ax.plot(*front(row), "x-" if kind == "flat" else "o-", ms=3, color=color, label=kind)
+    ax.set(xscale="log", title=f"{count:,} codes", xlabel="ms a query", xlim=(0.008, 30))
+    ax.axhline(FLOOR, color=plots.GRAY, ls="--", lw=1)
+    ax.axvline(1, color=plots.GRAY, ls="--", lw=1)
+axes[0].set(ylabel="10-recall@10", ylim=(0.4, 1.02))
+_ = fig.legend(
+    *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=7
+)
+
+
+# %% tags=["nbval-check-output"]
+def meets(row, ms=1):
+    """Whether the chosen setting finds 0.95 of the neighbours, in so many milliseconds or less."""
+    best = fastest(row)
+    return best is not None and best["count"][0] >= FLOOR and best["count"][2] <= ms
+
+
+awaited = {"IVF", "IVF, 8-bit", "HNSW", "IVF + PQ, re-ranked"}
+reached = {kind for kind, row in tables[1_000_000].items() if meets(row)}
+for kind in tables[1_000_000]:
+    print(f"{kind:20s} 0.95 of a million in a millisecond: {'yes' if kind in reached else 'no'}")
+growth = {
+    kind: fastest(tables[1_000_000][kind])["count"][2] / fastest(tables[100_000][kind])["count"][2]
+    for kind in ("flat", "IVF", "HNSW")
+}
+print("times as long for ten times the codes:", {k: round(g, 1) for k, g in growth.items()})
+
+# %% tags=["nbval-check-output"]
+found_by = {
+    name: [s["count"][0] for s in rows["IVF"]["settings"]]
+    for name, rows in {"like real ones": tables[100_000], "noise": numbers["noise"]}.items()
+}
+for name, recalls in found_by.items():
+    print(f"{name:15s}", "  ".join(f"{n}: {recalls[PROBES.index(n)]:.2f}" for n in (1, 4, 16, 64)))
+outcome = {
+    "1, who meets the target": reached == awaited,
+    "2, growth": growth["flat"] > 7 and 2 < growth["IVF"] < 5 and growth["HNSW"] < 2.5,
+    "3, noise": all(a > b for a, b in zip(*found_by.values(), strict=True)),
+}
+for name, ok in outcome.items():
+    print(f"prediction {name}:", "holds" if ok else "REFUTED")
+
 # %% [markdown]
 # Noise is the worst case and no rare one: an untrained encoder, or one whose codes were whitened, comes near it. Every published curve of an index is a curve *of its data*. Draw yours on your own codes before you choose. And remember the size of the question: for ten thousand clips flat search is exact and takes no time worth saving. The million and the noise are in the receipt, written by `python scripts/record.py 15`; the graph of a million codes is not, since building it takes minutes (tier T1 does).
 #
@@ -641,7 +732,7 @@ tables = {count: numbers[str(count)] for count in COUNTS}
 #
 # Clips come and go. Four things must survive: the answers after saving and loading, the names of clips after an addition, and after a deletion, and the deleted clip must be gone. Give each code an id of your own, and do not take its place for its name:
 
-# %% tags=["nbval-check-output"]
+# %%
 ids = np.arange(600) + 7000  # names of clips in your catalogue
 own = np.ascontiguousarray(F.normalize(codes["D"] @ turn, dim=1).numpy())
 index = faiss.index_factory(DIM, "IVF12,Flat")
@@ -658,8 +749,8 @@ exact_ids = staying[
     torch.cdist(torch.from_numpy(own), torch.from_numpy(own[staying - 7000]), compute_mode="donot_use_mm_for_euclid_dist").topk(3, largest=False).indices
 ]  # fmt: skip
 answers = index.search(own, 3)[1]
-print("removed:", removed == len(gone), " none comes back:", not np.isin(answers, gone).any())
-print("same ids as exact search over what stays:", bool((answers == exact_ids).mean() > 0.995))
+assert removed == len(gone) and not np.isin(answers, gone).any()
+assert (answers == exact_ids).mean() > 0.995  # the same as exact search over what stays
 
 # %% [markdown]
 # **Break it: the place is not the name.** A flat index knows no names. After a deletion everything behind the gap moves up, and each answer still looks like an answer:
@@ -672,7 +763,7 @@ print("clip 100 asks for itself and is told:", plain.search(own[100:101], 1)[1][
 named = faiss.IndexIDMap2(faiss.IndexFlatL2(DIM))
 named.add_with_ids(own, ids)
 named.remove_ids(ids[:1])
-print("with names:", named.search(own[100:101], 1)[1][0, 0] == ids[100])
+assert named.search(own[100:101], 1)[1][0, 0] == ids[100]
 try:
     graph.remove_ids(np.array([0]))
 except RuntimeError as error:
@@ -724,7 +815,7 @@ edited = {name: described(copies(*how)) for name, how in EDITS.items()}
 print(len(originals), "originals,", len(edited) * len(originals), "copies")
 
 # %% [markdown]
-# Every copy is compared with every original. A pair above a threshold is called a duplicate; going down through all thresholds gives a precision–recall curve, and average precision is the area under it.
+# Every copy is compared with every original. A pair above a threshold is called a duplicate; going down through all thresholds gives a precision–recall curve, and average precision is the area under it, in steps.
 #
 # **Prediction.** The mean picture survives everything but the mirror. D, which was taught to ignore what a clip looks like and asked about movement only, is behind it on every edit.
 
@@ -773,6 +864,7 @@ at = designs["D"].reading.indices(16, 1, "")[0]
 answer = designs["D"].logits(flipped[:, at].movedim(-1, 2).contiguous()).argmax(1)
 twin = (answer == labels[sideways] ^ 1).float().mean()
 print(f"mirrored left and right clips that D calls by the twin's name: {twin:.2f}")
+assert twin > 0.9
 
 # %% [markdown]
 # ## A moment in a long film
@@ -811,6 +903,10 @@ def overlap(start, end, spans):
 
 
 # %%
+windows = np.array([6, 12, 18])  # those of the figure
+np.testing.assert_allclose(overlap(windows, windows + 15, (14, 28)), [7 / 22, 13 / 16, 10 / 19])
+
+# %%
 sliding = recipe.Reading(8, 32, stride=2)  # 15 frames a window
 rng = np.random.default_rng(0)
 asking = {c: int((splits["val"].labels == c).nonzero()[0]) for c in range(12)}  # one query a motion
@@ -834,7 +930,7 @@ located = {name: mean_interval([np.mean(film) for film in rows]) for name, rows 
 for name, (share, half) in located.items():
     print(f"{name:14s} right place for {share:.2f} ± {half:.2f} of {12 * sizes.films} questions")
 gain = located["D"][0] - max(located[n][0] for n in ("pixels", "mean picture", "any window"))
-print("D finds more than every ruler:", gain > 0)
+assert gain > 0.1, "D no longer finds more than every ruler"
 
 # %% [markdown]
 # The interval is over films. Of these windows many lie across a seam: one that holds the end of one clip and the beginning of the next shows a jump that no training clip has, and the model says *something* of it.
@@ -875,7 +971,7 @@ print("caption:", test.captions[0])
 def fit(x, y, penalty):
     """Weights and biases of logistic regressions, one a tag, on standardised features."""
     w = torch.zeros(x.shape[1] + 1, y.shape[1], requires_grad=True)
-    optimizer = torch.optim.LBFGS([w], max_iter=30, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([w], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss():
         optimizer.zero_grad()
@@ -889,17 +985,33 @@ def fit(x, y, penalty):
 
 
 def tagger(features):
-    """Scores of validation and test clips, and the penalty with the best mean AP on validation."""
+    """Scores of validation and test clips at the best penalty: the highest mean AP on validation.
+
+    The penalties go on by factors of ten until the best of them has a worse one on either side.
+    """
     center, scale = features["train"].mean(0), features["train"].std(0) + 1e-6
     x = {name: (z - center) / scale for name, z in features.items()}
-    given = {}
-    for penalty in (1e-3, 1e-2, 1e-1, 1.0):
-        w = fit(x["train"], true["train"], penalty)
-        given[penalty] = {n: x[n] @ w[1:] + w[0] for n in ("val", "test")}
-    value = {p: average_precision(g["val"].T, true["val"].T).mean() for p, g in given.items()}
-    best = max(value, key=value.get)
-    return given[best] | {"penalty": best}
+    given, value, ahead = {}, {}, [1e-3, 1e-2, 1e-1]
+    while ahead:
+        for p in ahead:
+            w = fit(x["train"], true["train"], p)
+            given[p] = {n: x[n] @ w[1:] + w[0] for n in ("val", "test")}
+            value[p] = average_precision(given[p]["val"].T, true["val"].T).mean().item()
+        best = max(value, key=value.get)
+        ahead = [best / 10] if best == min(value) else [best * 10] if best == max(value) else []
+    return given[best] | {"penalty": best, "values": value}
 
+
+# %% [markdown]
+# `fit` has to be scikit-learn's logistic regression, tag by tag. There the penalty is $\tfrac12\lVert w\rVert^2$ and $C$ weighs the *sum* of the losses, so $C = 1/(2n\lambda)$:
+
+# %%
+x = F.normalize(train_codes - train_codes.mean(0), dim=1) * 10
+w = fit(x, true["train"][:, :3], 0.01)
+for tag in range(3):
+    theirs = LogisticRegression(C=1 / (2 * len(x) * 0.01), tol=1e-6, max_iter=500)
+    theirs.fit(x.numpy(), true["train"][:, tag].numpy())
+    np.testing.assert_allclose(theirs.decision_function(x.numpy()), x @ w[1:, tag] + w[0, tag], atol=0.02)  # fmt: skip
 
 # %%
 features = {
@@ -917,6 +1029,8 @@ print(f"{'chance':20s}", *(f"{chance[where].mean():8.2f}" for where in groups.va
 for name, ap in per_tag.items():
     row = [f"{ap[where].mean():8.2f}" for where in groups.values()]
     print(f"{name:20s}", *row, f"  penalty {given[name]['penalty']:g}")
+for one in given.values():  # no best penalty on the grid's edge
+    assert min(one["values"]) < one["penalty"] < max(one["values"])
 
 # %% mystnb={"figure": {"name": "fig-15-tags", "caption": "Average precision of each tag on the test clips: D alone (blue), the mean picture alone (orange), chance as a short line. D knows motions and little else; of the scenes the mean picture knows the one that is brown all over."}, "image": {"alt": "Thirty-two pairs of dots along a line of tags; blue is high at the twelve motions, both lie near chance at digits and at all scenes but one"}}
 fig, ax = plt.subplots(figsize=(8, 2.7))
@@ -972,14 +1086,16 @@ limits = {
 for name, limit in limits.items():
     each, micro = f1(chosen["test"] >= limit, true["test"])
     print(f"{name:24s} macro F1 {each.mean():.2f}, micro F1 {micro:.2f}")
+often = (chosen["test"] >= limits["one a tag, validation"]).float().mean(0) > 0.8
+print(f"{often.sum()} of {len(tags)} tags are said of four clips in five or more")
 
-# %% tags=["nbval-check-output"]
+# %%
 said = (chosen["test"] >= limits["one a tag, validation"]).int()
 for average, ours in {"macro": f1(said.bool(), true["test"])[0].mean(), "micro": f1(said.bool(), true["test"])[1]}.items():  # fmt: skip
     theirs = classification.multilabel_f1_score(
         said, true["test"].int(), len(tags), average=average
     )
-    print(average, "equal to torchmetrics:", abs(float(theirs) - float(ours)) < 1e-6)
+    np.testing.assert_allclose(theirs, ours, atol=1e-6)
 
 # %% [markdown]
 # A threshold for each tag is best for macro and bad for micro. Of a tag that the scores say nothing about, the best $F_1$ is had by saying it of *every* clip (the paper proves it), and twenty such tags drown the good ones in false alarms. Better to leave out a tag whose average precision on validation is not above chance: a keyword that is always said is no keyword.
@@ -1017,7 +1133,7 @@ for name, (a, b) in pairs.items():
 # | printed | true |
 # |---|---|
 # | the model "does excellently" in retrieval | of which clips, relevant in which sense, against pixels? {chapter}`13` asks at equal training, this chapter ranks the whole list |
-# | low-dimensional codes make search fast | the index makes it fast; fewer dimensions save memory in proportion |
+# | low-dimensional codes make search fast | fewer dimensions save time and memory in proportion; an index makes the time grow slower than the library |
 # | the representation gives keywords | those that its training kept |
 #
 # The verdict on keywords is about the representation of article A alone, over the four groups of tags. It holds where each group's mean AP is 0.2 above chance, is partly true where some group's is, and is refuted where none is:
@@ -1039,7 +1155,7 @@ ledger.claim(
 #
 # - R@k asks for one hit, precision at k for many, average precision for all of them. Leave the query and its film out.
 # - An index has a recall of its own, measured against flat search on *your* codes.
-# - Inverted lists read fewer codes, a graph walks to them, product quantisation makes them smaller. Up to some ten thousand clips you need none of them.
+# - Inverted lists read fewer codes, a graph walks to them, product quantisation makes them smaller and needs re-ranking. Up to some ten thousand clips you need none of them.
 # - A clip's name is not its place in the index.
 # - What survives as a duplicate and what moves alike are different questions, for different representations.
 # - Tags come from what training kept; their thresholds from validation.
