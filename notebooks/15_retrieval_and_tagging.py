@@ -503,14 +503,14 @@ np.testing.assert_allclose(neighbor_recall(again, exact), proposed, atol=1e-3)
 #
 # Six kinds of index, each at ten thousand, a hundred thousand and a million codes. Two of them re-rank what PQ proposes, as you just did; an inverted list with PQ stores the words of $x$ minus its centre. Every kind is tuned by one rule, in two steps:
 #
-# 1. *Structure* (lists a square root of $N$, links a code, bytes a code): tried at 100,000 codes on the plainest kind that has it; the fastest that reaches the floor is kept, at every size and in every kind.
+# 1. *Structure* (lists in units of $\sqrt N$, links a code, bytes a code): tried at 100,000 codes on the plainest kind that has it; the fastest that reaches the floor is kept, at every size and in every kind.
 # 2. *Knobs* (`nprobe`, `efSearch`, re-ranked candidates): at each size the fastest setting that reaches the floor. Candidates are `k_factor` times ten.
 #
 # To reach the floor is to find 0.95 of the ten nearest (the 10-recall@10), less the half-width of the interval, on 200 queries that serve for nothing else. What is printed comes from 200 others.
 #
 # **Prediction**, written before the run, for a million codes on one core. (1) The two kinds of inverted lists, HNSW and the lists with re-ranked PQ find 0.95 in a millisecond a query or less; flat and PQ over all codes do not, since they look at every code. (2) From a hundred thousand codes to a million, flat search takes more than 7 times as long, inverted lists between 2 and 5 times (both the number of lists and their length grow with $\sqrt N$), HNSW less than 2.5 times. (3) With codes that have no structure at all, inverted lists find fewer at every setting.
 #
-# Queries come one at a time, as users do, on one thread. The clock is the processor time of the process, Python's call of about ten microseconds with it; a query's time is the median of three rounds, and what is printed is the median over queries and their 90th percentile. Processor time leaves out the waiting for a busy machine, but not what neighbours do to its caches and memory: compare rows, not decimals. Memory is the size of the index as saved.
+# Queries come one at a time, as users do, on one thread. The clock is the processor time of the process, with the microseconds that Python's call costs; a query's time is the median of three rounds, and what is printed is the median over queries and their 90th percentile. Processor time leaves out the waiting for a busy machine, but not what neighbours do to its caches and memory: compare rows, not decimals. Memory is the size of the index as saved.
 
 
 # %% tags=["protocol"]
