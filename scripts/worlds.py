@@ -42,8 +42,8 @@ LEAST_MOVE, LEAST_TURN = 40, 10  # map units and degrees, from first to last fra
 BUTTONS = [*KEYS.values(), "SPEED"]
 
 
-def start(name: str, seed: int) -> vizdoom.DoomGame:
-    """A map without monsters, weapon or display."""
+def prepared(name: str, seed: int) -> vizdoom.DoomGame:
+    """A map without weapon or display, not begun yet."""
     game = vizdoom.DoomGame()
     game.set_doom_game_path(str(Path(vizdoom.__file__).parent / "freedoom2.wad"))
     game.set_doom_map(name)
@@ -53,12 +53,18 @@ def start(name: str, seed: int) -> vizdoom.DoomGame:
         getattr(game, f"set_render_{part}")(False)
     game.set_window_visible(False)
     game.set_mode(vizdoom.Mode.PLAYER)
-    game.add_game_args("-nomonsters")
-    game.set_available_buttons([getattr(vizdoom.Button, name) for name in BUTTONS])
     where = ("POSITION_X", "POSITION_Y", "ANGLE")
     game.set_available_game_variables([getattr(vizdoom.GameVariable, name) for name in where])
     game.set_seed(seed)
     game.set_episode_timeout(1_000_000)
+    return game
+
+
+def start(name: str, seed: int) -> vizdoom.DoomGame:
+    """A map without monsters."""
+    game = prepared(name, seed)
+    game.add_game_args("-nomonsters")
+    game.set_available_buttons([getattr(vizdoom.Button, name) for name in BUTTONS])
     game.init()
     return game
 

@@ -18,7 +18,8 @@ from sora_nb.objectives.flow import integrate
 from sora_nb.video import read_video
 
 DATA = Path(__file__).resolve().parent.parent / "data"
-WORLDS, PEOPLE, CHECKPOINTS = DATA / "worlds", DATA / "people", DATA / "checkpoints"
+WORLDS, OBJECTS, PEOPLE = DATA / "worlds", DATA / "world_objects", DATA / "people"
+CHECKPOINTS = DATA / "checkpoints"
 DESIGNS = sorted(
     path.parent.name for path in CHECKPOINTS.glob("[A-E]/recipe.json")
 )  # `live`: tests/test_live.py
@@ -97,6 +98,47 @@ def test_films_of_the_street_hold_what_the_truth_says():
         for doing, a, b in record["doing"][name]:
             (still if doing == "nobody" else moving).extend(change[a + 1 : b - 1])
     assert np.mean(moving) > 2 * np.mean(still)
+
+
+def test_objects_lie_in_their_frames_with_one_number_each_and_no_map_is_in_two_splits():
+    record, clips = (json.loads((OBJECTS / f"{name}.json").read_text()) for name in ("manifest", "boxes"))
+    assert record["maps"] == json.loads((WORLDS / "manifest.json").read_text())["maps"]
+    assert sum(file.stat().st_size for file in OBJECTS.rglob("*.*") if file.is_file()) < 4_000_000
+    assert {clip["file"] for clip in clips} == {
+        str(path.relative_to(OBJECTS)) for path in OBJECTS.rglob("*.mp4")
+    }
+    maps = Counter((clip["file"].split("/")[0], clip["file"].split("/")[1][:5]) for clip in clips)
+    each = {"train": 24, "val": 20, "test": 32}
+    assert maps == {(split, name): each[split] for split, names in record["maps"].items() for name in names}
+    for clip in clips:
+        things = clip["objects"]
+        assert len({thing["id"] for thing in things}) == len(things)
+        assert max(8 - thing["boxes"].count(None) for thing in things) >= 6
+        x0, y0, x1, y1 = np.array([box for thing in things for box in thing["boxes"] if box]).T
+        assert min(x0.min(), y0.min()) >= 0 and max(x1.max(), y1.max()) <= 64
+        assert (x1 - x0).min() >= 5 and (y1 - y0).min() >= 8
+    common = sorted(record["count"], key=record["count"].get, reverse=True)
+    assert all(common.index(name) < 12 for name in record["classes"]) and common[0] in record["classes"]
+
+
+def test_a_box_goes_where_its_object_goes():
+    """What an object's last box shows is more like its first than what the last frame shows in the first box's place."""
+
+    def patch(frame: np.ndarray, box: list[float]) -> np.ndarray:
+        rows, columns = (np.linspace(a, b - 1, 10).round().astype(int) for a, b in (box[1::2], box[::2]))
+        gray = frame.mean(-1)[np.ix_(rows, columns)]
+        return (gray - gray.mean()) / (gray.std() + 1e-6)
+
+    better = []
+    for clip in json.loads((OBJECTS / "boxes.json").read_text())[::3]:
+        frames = read_video(OBJECTS / clip["file"])
+        assert frames.shape == (8, 64, 64, 3)
+        for thing in clip["objects"]:
+            first, last = thing["boxes"][0], thing["boxes"][7]
+            if first and last and abs(first[0] + first[2] - last[0] - last[2]) > 24:  # 12 pixels to a side
+                one = patch(frames[0], first)
+                better.append((one * (patch(frames[7], last) - patch(frames[7], first))).mean() > 0)
+    assert len(better) > 30 and np.mean(better) > 0.7
 
 
 @pytest.mark.parametrize("design", DESIGNS)

@@ -1,6 +1,8 @@
 """Boxes, average precision, tracks and the detector: values against torchvision, SciPy, hand counts and plain loops."""
 
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,6 +131,49 @@ def test_mean_average_precision_equals_a_second_implementation():
         assert ours[f"ap{round(100 * least)}"] == pytest.approx(np.mean(values))
     assert ours["map"] == pytest.approx(np.mean([v for k, v in ours.items() if k != "map"]))
     assert 0.1 < ours["map"] < ours["ap50"] < 1
+
+
+REFERENCE = json.loads((Path(__file__).parent / "references" / "map.json").read_text())
+
+
+def stored() -> tuple[list, list]:
+    """Detections and objects of the stored frames, boxes in pixels."""
+    found, there = [], []
+    for one in REFERENCE["frames"]:
+        boxes = {name: torch.tensor(one[name]).view(-1, 4) for name in ("found", "there")}
+        labels = {name: torch.tensor(one[name], dtype=torch.long) for name in ("said", "labels")}
+        found.append((boxes["found"], torch.tensor(one["scores"]), labels["said"]))
+        there.append((boxes["there"], labels["labels"]))
+    return found, there
+
+
+def test_mean_average_precision_equals_what_torchmetrics_said():
+    """The reference's numbers are stored with the boxes they were made of (scripts/map_reference.py)."""
+    (found, there), said = stored(), REFERENCE["result"]
+    ours = detection.mean_average_precision(found, there)
+    assert (ours["map"], ours["ap50"], ours["ap75"]) == pytest.approx(
+        (said["map"], said["map_50"], said["map_75"]), abs=1e-6
+    )
+    for c in range(3):
+        only = (
+            [(b[k == c], s[k == c], k[k == c]) for b, s, k in found],
+            [(b[k == c], k[k == c]) for b, k in there],
+        )
+        assert detection.mean_average_precision(*only)["map"] == pytest.approx(
+            said["map_per_class"][c], abs=1e-6
+        )
+
+
+def test_the_stored_reference_is_still_what_torchmetrics_says():
+    pytest.importorskip("pycocotools")
+    from torchmetrics.detection import MeanAveragePrecision
+
+    metric = MeanAveragePrecision(backend="pycocotools", class_metrics=True)
+    for (boxes, scores, said), (true, labels) in zip(*stored(), strict=True):
+        metric.update([dict(boxes=boxes, scores=scores, labels=said)], [dict(boxes=true, labels=labels)])
+    result = metric.compute()
+    for name, value in REFERENCE["result"].items():
+        assert result[name].tolist() == pytest.approx(value, abs=1e-6)
 
 
 def test_nothing_to_find_is_refused():

@@ -13,8 +13,8 @@ from torch import Tensor
 from sora_nb.layers.boxes import assign, iou
 
 # Of a frame: boxes, scores and classes that were found; boxes and classes that are there.
-Found = tuple[Float[Tensor, "n 4"], Float[Tensor, " n"], Int[Tensor, " n"]]
-There = tuple[Float[Tensor, "m 4"], Int[Tensor, " m"]]
+Found = tuple[Float[Tensor, "_ 4"], Float[Tensor, " _"], Int[Tensor, " _"]]
+There = tuple[Float[Tensor, "_ 4"], Int[Tensor, " _"]]  # as many as there are, other numbers in other frames
 COCO = tuple(np.arange(50, 100, 5) / 100)
 
 
