@@ -21,7 +21,7 @@ from torch.utils.data import TensorDataset
 
 from sora_nb import evaluation, recipe, training
 from sora_nb.data import from_folder
-from sora_nb.files import digest
+from sora_nb.files import file_digest
 from sora_nb.ledger import write_receipt
 
 NAMES = ("mean pool", "A", "A, 256 words", "B", "C", "D", "E")
@@ -90,7 +90,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     do = partial(stage, jobs=jobs, one=one)
     whole = {name: (name, {}) for name in NAMES}
-    numbers: dict = {"protocol": p.digest, "worlds": digest((FOLDER / "manifest.json").read_bytes())}
+    numbers: dict = {"protocol": p.digest, "worlds": file_digest(FOLDER / "manifest.json")}
     numbers["tuning seed"], numbers["tuning"] = TUNING_SEED, tune(p, folder, whole, jobs, one)
     numbers["rates"] = {name: best(tried) for name, tried in numbers["tuning"].items()}
     rates = {name: [rate] for name, rate in numbers["rates"].items()}
