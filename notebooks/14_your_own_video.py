@@ -673,7 +673,7 @@ for said, came in {
     print(said, "->", "holds" if came else "REFUTED")
 
 # %% [markdown]
-# A clip is no independent trial: clips of one map share its walls. So compare two designs map by map and seed by seed. And ask, as chapter 13 does, what twice the updates brought on validation.
+# A clip is no independent trial: clips of one map share its walls. So compare two designs map by map and seed by seed.
 
 # %%
 first = sorted(means, key=means.get)[::-1]
@@ -684,9 +684,6 @@ for name in first[1:]:
     gap, half = evaluation.mean_interval(gaps.mean(1))
     print(f"{first[0]} minus {name:14s} {gap:+.3f} ± {half:.3f} over seeds,", end=" ")
     print(f"ahead in {(gaps.mean(0) > 0).sum()} of {gaps.shape[1]} maps")
-for name, row in numbers["half"].items():
-    more = np.subtract(ran[name]["validation"][: len(row["validation"])], row["validation"])
-    print(f"twice the updates brought {name:14s} {more.mean():+.3f} on validation")
 
 # %% [markdown]
 # TEXT

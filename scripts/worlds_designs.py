@@ -26,7 +26,7 @@ from sora_nb.ledger import write_receipt
 
 NAMES = ("mean pool", "A", "A, 256 words", "B", "C", "D", "E")
 PASSES, TUNING = 20, 5  # 900 and 225 updates; chapter 13 makes 888 and 222
-SEEDS, HALF_SEEDS = 3, 2
+SEEDS = 3
 FOLDER = ROOT / "build" / "worlds"
 
 
@@ -82,27 +82,24 @@ def rulers(p) -> dict:
 
 
 def main() -> None:
-    """Tune, train with half and with all of the updates, then open the test worlds."""
+    """Tune, train, then open the test worlds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     jobs, began, p = parser.parse_args().jobs, time.process_time(), protocol_here()
     folder = ROOT / "build" / "worlds_designs" / p.digest
     folder.mkdir(parents=True, exist_ok=True)
-    do = partial(stage, jobs=jobs, one=one)
     whole = {name: (name, {}) for name in NAMES}
     numbers: dict = {"protocol": p.digest, "worlds": file_digest(FOLDER / "manifest.json")}
     numbers["tuning seed"], numbers["tuning"] = TUNING_SEED, tune(p, folder, whole, jobs, one)
     numbers["rates"] = {name: best(tried) for name, tried in numbers["tuning"].items()}
     rates = {name: [rate] for name, rate in numbers["rates"].items()}
-    shorter = plan(p, "half", whole, PASSES // 2, rates, range(HALF_SEEDS))
     runs = plan(p, "worlds", whole, PASSES, rates, range(SEEDS))
-    results = do(folder, runs)
-    numbers["half"] = grouped(shorter, do(folder, shorter))
+    results = stage(folder, runs, jobs, one)
     scored = [kept(folder / f"{label(run)}.test.json", partial(measure, p, run, folder)) for run in runs]
     numbers["designs"] = grouped(runs, [a | b for a, b in zip(results, scored, strict=True)])
     numbers["rulers"] = kept(folder / "rulers.json", partial(rulers, p))
     numbers["clips"] = {split: len(clips(split)[1]) for split in ("train", "val", "test")}
-    for row in [*numbers["half"].values(), *numbers["designs"].values()]:
+    for row in numbers["designs"].values():
         del row["curve"]
     trained = sum(json.loads(path.read_text()).get("cpu_seconds", 0) for path in folder.glob("*_seed*.json"))
     spent = trained + time.process_time() - began
