@@ -15,10 +15,10 @@
 # |---|---|
 # | **You will be able to** | label every frame of a long video, with and without looking ahead; score it by segments, order and events, and equal a reference; see over-segmentation and pay for it in the loss; test an alarm against motion energy and against its own normalisation |
 # | **You need** | chapters 3 and 10 |
-# | **Data** | long videos drawn for this chapter: one digit, one photograph, one motion after the other; the motion set, level 1 |
+# | **Data** | long videos drawn for this chapter: one digit, one photograph, one motion after the other; the motion set, level 1; films of motion-captured people, rendered for this book |
 # | **Answers** | the articles' word that their models follow behaviour over minutes and raise an alarm at the unusual |
 
-# %% tags=["hide-input", "protocol"]
+# %% tags=["hide-input", "people_street", "protocol"]
 import warnings
 
 import matplotlib.pyplot as plt
@@ -112,7 +112,7 @@ print("one phase at a time:", bool((np.count_nonzero(moved, axis=1) <= 1).all())
 # What moves, by formula and without training: with $g_t$ the grey picture, the products $g_x g_t$ and $g_y g_t$ of its slope in space and its change in time say which way something moves (the numerators of optical flow), $g_t^2$ says how much. Averaged over sixteen cells, they are 48 numbers. Playing backwards turns the sign of the first two.
 
 
-# %% tags=["protocol"]
+# %% tags=["people_street", "protocol"]
 def moves(clips):
     """(N, T, 3, H, W) -> (N, T, 48): slopes times changes, and squared changes, in 4 × 4 cells."""
     g = clips.mean(2)  # (N, T, H, W)
@@ -906,7 +906,7 @@ for films, name in ((slice(0, 2), "films A, B   "), (slice(0, 3), "films A, B, C
 # **Prediction:** by own range the AUROC is higher than raw by more than 0.02 on films that all contain something unusual, for both scores, and the gap shrinks or turns once usual films are added. *Falsified* by any line that says otherwise.
 
 
-# %%
+# %% tags=["people_street"]
 def by_range(s):
     low, high = s.amin(1, keepdim=True), s.amax(1, keepdim=True)
     return (s - low) / (high - low)
@@ -957,31 +957,364 @@ ax.axhline(alarm, color=plots.GRAY, ls="--", lw=1)
 _ = ax.set(xlabel="frame", ylabel="distance to the usual")
 
 # %% [markdown]
-# ## Verdicts
+# ### The same, over people
 #
-# An alarm *holds* if its raw AUROC reaches 0.8 and beats motion energy by 0.1, and is *partly* right from 0.6 if it beats energy at all.
+# Digits over photographs are nobody's street. A real-looking one: motion-captured people, rendered by `scripts/people.py` and stored as ordinary mp4. One camera that never moves, light and clothes that change from film to film. The usual is that somebody walks across; in the test films somebody runs, falls, jumps, crawls, kicks, or turns a cartwheel, and the truth says in which frames. It is still no surveillance: one body, no crowd, no weather.
+
+# %% tags=["people_street"]
+import json
+
+from sora_nb.video import read_video
+
+PEOPLE = ledger.ROOT / "data" / "people"
+DOING = json.loads((PEOPLE / "manifest.json").read_text())["doing"]
+
+
+def people(part):
+    """Grey films of the fixed camera (N, T, 1, 24, 32), and what is done in each of their frames."""
+    paths = sorted((PEOPLE / "street").glob(f"{part}_*.mp4"))
+    grey = torch.stack([torch.from_numpy(read_video(p)).float().mean(-1) / 255 for p in paths])
+    doing = [sum(([what] * (b - a) for what, a, b in DOING[p.stem]), []) for p in paths]
+    return F.avg_pool2d(grey, 2)[:, :, None], np.array(doing)
+
+
+def is_rare(doing):
+    return torch.from_numpy(~np.isin(doing, ("walk", "nobody")))
+
+
+def is_usual(doing):
+    """Neither unusual nor within eight frames of it, which a score of the last eight still sees."""
+    lately = F.max_pool1d(F.pad(is_rare(doing).float(), (8, 0))[:, None], 9, 1)[:, 0]
+    return lately == 0
+
+
+# %% mystnb={"figure": {"name": "fig-16-people", "caption": "One test film of the yard, every eighth frame: somebody walks in, falls, lies, gets up and walks on. The person is some twenty pixels tall; what is unusual is what the limbs do, not where it happens."}, "image": {"alt": "Two rows of eight small frames of a grey yard; a small figure walks, lies on the ground, and walks on"}}
+yard, yard_doing = people("test")
+shown = read_video(PEOPLE / "street" / "test_02.mp4")
+begin = int(is_rare(yard_doing[2]).nonzero()[0]) - 16
+_ = plots.filmstrip(
+    [shown[begin + 64 * i : begin + 64 * (i + 1)] for i in range(2)], every=8, width=1
+)
+
+# %% [markdown]
+# Four scores, each for the last eight frames. *Density* as above. Two that are trained, on usual films only: a network that guesses the **next frame** from four and is scored by its error {cite}`liu2018future`, and one that passes eight frames' features through sixteen numbers and back (**restored**). *Motion energy* is the control. Rates are chosen on other usual films (the detector may not see the unusual, not even to be tuned), with a seed that does not count; equal updates.
+#
+# **Prediction.** Raw, on test films: (1) density and both trained scores are ahead of motion energy by 0.05 AUROC or more, with an interval over films that excludes zero. (2) Own range flatters each of the four by more than 0.02, and less once usual films are added. (3) An empty yard flatters too: counting only frames with somebody in them costs each score 0.05 or more. Any line may refute.
+
+
+# %% tags=["people_street"]
+EPOCHS = 6
+
+
+class NextFrame(nn.Module):
+    """Guess the fifth frame from four; return the mean squared error of each clip."""
+
+    frames = 5
+
+    def __init__(self, dim=8):
+        super().__init__()
+        pairs = ((4, dim), (dim, dim), (dim, 1))
+        layers = [nn.Conv2d(a, b, 3, padding=1) for a, b in pairs]
+        nn.init.zeros_(layers[2].weight)  # it begins by saying: as it is now
+        nn.init.zeros_(layers[2].bias)
+        self.net = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
+
+    def nothing(x):  # what that costs
+        return (x[:, 4] - x[:, 3]).square().mean()
+
+    def forward(self, x):  # (B, 5, 1, 24, 32) -> (B)
+        guess = x[:, 3] + self.net(x[:, :4, 0])
+        return (guess - x[:, 4]).square().flatten(1).mean(1)
+
+
+class Restored(nn.Module):
+    """Eight frames' features through sixteen numbers and back; return the error of each clip."""
+
+    frames = 8
+
+    def __init__(self, features=144):
+        super().__init__()
+        widths = (8 * features, 128, 16, 128, 8 * features)
+        layers = [nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:])]
+        self.net = nn.Sequential(layers[0], nn.ReLU(), layers[1], layers[2], nn.ReLU(), layers[3])
+
+    def nothing(x):  # what it costs to say the mean, always
+        return x.square().mean()
+
+    def forward(self, x):  # (B, 8, 144) -> (B)
+        x = x.flatten(1)
+        return (self.net(x) - x).square().mean(1)
+
+
+# %% tags=["people_street"]
+def windows(x, frames):
+    """Each run of frames: (N, T, ...) -> (N * (T - frames + 1), frames, ...)."""
+    return x.unfold(1, frames, 1).movedim(-1, 2).flatten(0, 1)
+
+
+def last_eight(s):
+    """Mean over the last eight frames, or as many as there have been: (N, T)."""
+    total = F.pad(s.cumsum(1), (8, 0))
+    return (total[:, 8:] - total[:, :-8]) / torch.arange(1, s.shape[1] + 1).clamp(max=8)
+
+
+def mean_error(model, batch):
+    error = model(batch[0]).mean()
+    return error, -error
+
+
+def learn(kind, usual, quiet, rate, seed):
+    """A watcher of usual films and its loss on other usual films, which chose the epoch."""
+    torch.manual_seed(seed)
+    model = kind()
+    sets = [TensorDataset(windows(x, kind.frames)) for x in (usual, quiet)]
+    options = dict(epochs=EPOCHS, lr=rate, seed=seed, weight_decay=0.0, progress=False)
+    history = training.fit(model, *sets, step=mean_error, **options)
+    return model.cpu().eval(), min(history.val_loss)
+
+
+@torch.no_grad()
+def errors(model, x):
+    """The error of the window that ends at each frame; before the first one ends, its error: (N, T)."""
+    found = torch.cat([model(part) for part in windows(x, model.frames).split(512)])
+    return F.pad(found.view(len(x), -1), (model.frames - 1, 0), mode="replicate")
+
+
+# %% tags=["people_street"]
+def fixed_scores(films):
+    """Density and motion energy of each part's frames, and the features they are made of."""
+    f = {part: moves(x) for part, x in films.items()}
+    middle, scale = f["train"].mean((0, 1)), f["train"].std((0, 1))
+    f = {part: (x - middle) / scale for part, x in f.items()}
+    recent = {part: last_eight_of(x) for part, x in f.items()}
+    usual = recent["train"][:, 8::2].flatten(0, 1)
+    far = {part: torch.cdist(x.flatten(0, 1), usual) for part, x in recent.items()}
+    near = {part: d.topk(5, largest=False).values.mean(1) for part, d in far.items()}
+    density = {part: d.view(films[part].shape[:2]) for part, d in near.items()}
+    change = {k: (x.diff(dim=1) ** 2).mean((2, 3, 4)) for k, x in films.items()}
+    energy = {k: last_eight(F.pad(v, (1, 0))) for k, v in change.items()}
+    return f, density, energy
+
+
+def last_eight_of(x):
+    """The same for each feature: (N, T, D)."""
+    return torch.stack([last_eight(part) for part in x.unbind(-1)], -1)
+
+
+# %% tags=["people_street"]
+def judged(s, doing):
+    """AUROC raw and by own range: on test films, with usual films added, where somebody is in the picture."""
+    s = {part: v[:, 8:] for part, v in s.items()}  # before, there are no eight frames
+    rare, usual = (which(doing["test"])[:, 8:] for which in (is_rare, is_usual))
+    here, found = doing["test"][:, 8:], {}
+    there = torch.from_numpy(here != "nobody")
+    for how, change in (("raw", lambda v: v), ("by own range", by_range)):
+        v, calm = change(s["test"]), change(s["calm"]).flatten()
+        good = {"test films": v[usual], "usual films added": torch.cat([v[usual], calm])}
+        good["somebody there"] = v[usual & there]
+        found[how] = {name: auroc(v[rare], g) for name, g in good.items()}
+    spots = {k: torch.from_numpy(here == k) for k in sorted(set(here[rare.numpy()]))}
+    found["by kind"] = {k: auroc(s["test"][at], s["test"][usual]) for k, at in spots.items()}
+    limit = s["quiet"].quantile(0.99)
+    rung = [(s["test"][where] > limit).float().mean().item() for where in (rare, usual)]
+    return found | {"alarm": rung}
+
+
+def lead(ours, theirs, doing, draws=300):
+    """Raw AUROC of some scores less that of another, films drawn anew: mean, and 95 % of the draws."""
+    rare, usual = (which(doing)[:, 8:] for which in (is_rare, is_usual))
+    scores, found, generator = (
+        [s[:, 8:] for s in (*ours, theirs)],
+        [],
+        torch.Generator().manual_seed(0),
+    )
+    for i in torch.randint(len(rare), (draws, len(rare)), generator=generator):
+        values = [auroc(s[i][rare[i]], s[i][usual[i]]) for s in scores]
+        found.append(np.mean(values[:-1]) - values[-1])
+    return [float(np.mean(found)), *map(float, np.quantile(found, (0.025, 0.975)))]
+
+
+# %% tags=["people_street"]
+def tuned_rate(kind, x, seed=100, rates=(1e-3, 3e-3, 1e-2)):
+    """Loss on other usual films by rate, on a grid that grows until the best one is inside."""
+    tried, wanted = {}, list(rates)
+    while wanted:
+        tried |= {rate: learn(kind, x["train"], x["quiet"], rate, seed)[1] for rate in wanted}
+        best = min(tried, key=tried.get)
+        outside = {min(tried): best / 3, max(tried): best * 3}
+        wanted = [outside[best]] if best in outside else []
+    return dict(sorted(tried.items())), best
+
+
+def watched(kind, x, seeds):
+    """A row of the table: rates, losses on usual films, and the scores of each seed's watcher."""
+    tried, rate = tuned_rate(kind, x)
+    made = [learn(kind, x["train"], x["quiet"], rate, seed) for seed in seeds]
+    zero = kind.nothing(windows(x["quiet"], kind.frames)).item()
+    told = {"rate": rate, "tried": {f"{r:.1g}": loss for r, loss in tried.items()}}
+    told |= {"loss": [loss for _, loss in made], "loss of nothing": zero}
+    return told, [{part: errors(model, v) for part, v in x.items()} for model, _ in made]
+
+
+# %% tags=["people_street"]
+def people_street(seeds=(0, 1, 2)):
+    """What the scores make of the films: AUROCs, leads over motion energy, alarms."""
+    films, doing = {}, {}
+    for part in ("train", "quiet", "test", "calm"):
+        films[part], doing[part] = people(part)
+    f, density, energy = fixed_scores(films)
+    rows = {"density": ({}, [density]), "motion energy": ({}, [energy])}
+    told, found = watched(NextFrame, films, seeds)
+    rows["next frame"] = told, [{k: last_eight(v) for k, v in s.items()} for s in found]
+    rows["restored"] = watched(Restored, f, seeds)
+    numbers = {"updates": EPOCHS * -(-len(windows(films["train"], 5)) // 32), "rows": {}}
+    for name, (told, runs) in rows.items():
+        ahead = lead([s["test"] for s in runs], energy["test"], doing["test"])
+        numbers["rows"][name] = told | {"runs": [judged(s, doing) for s in runs], "lead": ahead}
+    return list(seeds), numbers
+
+
+# %% [markdown]
+# `python scripts/record.py 16 people_street` ran these cells. In each column: raw, then by own range.
 
 # %%
-best_energy = street["motion energy", "raw"][0]
-strong, some_use = (
-    raw[0] >= 0.8 and raw[0] >= best_energy + 0.1,
-    raw[0] >= 0.6 and raw[0] > best_energy,
+yard_receipt = ledger.read_receipt("people_street")
+watching, COUNTED = (
+    yard_receipt["numbers"]["rows"],
+    ("test films", "usual films added", "somebody there"),
 )
+print(
+    f"{yard_receipt['device']}, seeds {yard_receipt['seeds']}, {yard_receipt['numbers']['updates']} updates"
+)
+print(f"{'AUROC':13s} " + " ".join(f"{name:17s}" for name in COUNTED) + " raw minus energy")
+over = {}  # (runs, raw and by own range, what is counted)
+for name, row in watching.items():
+    runs = [
+        [[run[how][c] for c in COUNTED] for how in ("raw", "by own range")] for run in row["runs"]
+    ]
+    over[name] = np.array(runs)
+    cells = " ".join(f"{a:.2f}, {b:.2f}       " for a, b in over[name].mean(0).T)
+    mean_lead, low, high = row["lead"]
+    print(f"{name:13s} {cells} {mean_lead:+.2f} ({low:.2f}, {high:.2f})")
+
+# %%
+for name in ("next frame", "restored"):
+    row, spread_of = watching[name], np.ptp(over[name][:, 0, 0])
+    tried = ", ".join(f"{rate}: {loss:.2g}" for rate, loss in row["tried"].items())
+    print(f"{name}: rate {row['rate']:.1g} of {tried}")
+    print(
+        f"   error on usual films {np.mean(row['loss']):.3g}, untaught {row['loss of nothing']:.3g};",
+        end=" ",
+    )
+    print(f"AUROC differs by {spread_of:.2f} between seeds")
+    rates = [float(rate) for rate in row["tried"]]
+    assert max(row["loss"]) < row["loss of nothing"]  # it learned what is usual
+    assert min(rates) < float(f"{row['rate']:.1g}") < max(rates)  # no rate from the grid's edge
+
+
+# %%
+def told(found):
+    """The rows for which a prediction holds, and its verdict."""
+    names = ", ".join(name for name, holds in found.items() if holds) or "none"
+    return f"{names}; {'holds' if all(found.values()) else 'REFUTED'}"
+
+
+lead_of = {name: row["lead"] for name, row in watching.items() if name != "motion energy"}
+gained = {name: (v[:, 1] - v[:, 0]).mean(0) for name, v in over.items()}  # by what is counted
+empty = {name: (v[:, 0, 0] - v[:, 0, 2]).mean() for name, v in over.items()}
+print(
+    "(1) ahead of motion energy:", told({k: v[0] >= 0.05 and v[1] > 0 for k, v in lead_of.items()})
+)
+print("(2) own range flatters:    ", told({k: g[0] > 0.02 for k, g in gained.items()}))
+print("    and less with usual films:", told({k: g[1] < g[0] for k, g in gained.items()}))
+print("(3) the empty yard flatters:", told({k: e >= 0.05 for k, e in empty.items()}))
+
+# %% [markdown]
+# No row is an alarm. And own range does two things at once. One was drawn above: it tells that somewhere in this film there is something unusual. The other is honest: films differ in light, in a bright film everything changes more, and dividing takes that away. The first flatters, and turns against you when usual films come, whose maxima become 1s, too; the second stays. The columns show the sum: here the gap *grows* when usual films are added, so most of it is the light. Prediction (2) took own range for a flatterer and nothing else, and fell. The empty yard flatters those most that can tell little more than that somebody is there.
+#
+# Which of the unusual is it that a score finds? Raw AUROC of one kind's frames against all usual ones, mean over seeds:
+
+# %%
+by_kind = {name: {} for name in watching}
+for name, row in watching.items():
+    for kind in row["runs"][0]["by kind"]:
+        by_kind[name][kind] = np.mean([run["by kind"][kind] for run in row["runs"]])
+kinds_of = sorted(by_kind["density"], key=by_kind["density"].get)
+print(" " * 14 + " ".join(f"{kind.split('_')[0][:6]:>6s}" for kind in kinds_of))
+for name, found in by_kind.items():
+    print(f"{name:14s}" + " ".join(f"{found[kind]:6.2f}" for kind in kinds_of))
+
+# %%
+films, doings = {"test": yard}, {"test": yard_doing}
+for part in ("train", "quiet", "calm"):
+    films[part], doings[part] = people(part)
+_, yard_density, _ = fixed_scores(films)
+here = judged(yard_density, doings)
+assert abs(here["raw"]["test films"] - over["density"][0, 0, 0]) < 0.01  # as recorded
+wrong = is_rare(yard_doing)
+peaks = wrong[torch.arange(len(wrong)), yard_density["test"][:, 8:].argmax(1) + 8]
+print(
+    f"the film's highest score lies on something unusual in {int(peaks.sum())} of {len(peaks)} films"
+)
+rung, false_rung = here["alarm"]
+print(
+    f"one threshold: {rung:.2f} of unusual frames caught, {false_rung:.3f} of usual ones rung for"
+)
+
+# %% [markdown]
+# Kicks and runs are found, which move fast and far; who jumps, rolls or falls is hardly more conspicuous than who walks, for motion energy even less.
+#
+# Can the honest half be had alone? A camera may know its own empty yard: divide each film by the mean brightness of its first picture, in which nobody is. No future, no assumption that something is wrong. (We thought of it after the table above; take it as a look, not as a test.)
+
+# %%
+lit = {part: x / x[:, :1].mean((2, 3, 4), keepdim=True) for part, x in films.items()}
+_, lit_density, lit_energy = fixed_scores(lit)
+print(f"{'AUROC, raw, by brightness':26s} test films  usual films added")
+for name, s in (("density", lit_density), ("motion energy", lit_energy)):
+    now = judged(s, doings)["raw"]
+    print(f"{name:26s} {now['test films']:.2f}        {now['usual films added']:.2f}")
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-16-yard", "caption": "Density over four test films of the yard and, right of the line, two in which nobody does anything but walk; orange where something else is done; dashed, the threshold set on usual films. The highest point of all belongs to a film in which nobody does anything but walk, and own range would lift every film's highest to 1."}, "image": {"alt": "Six curves one after the other; in the first four, shaded stretches, some of them on peaks; the highest peak is in the last, which has no shading"}}
+fig, ax = plt.subplots(figsize=(8, 2.4))
+rows = [*zip(yard_density["test"][:4], wrong[:4]), *zip(yard_density["calm"][:2], [None] * 2)]
+for i, (s, m) in enumerate(rows):
+    when = np.arange(len(s)) + 335 * i
+    ax.plot(when[8:], s[8:], color=plots.BLUE, lw=1)
+    if m is not None:
+        ax.fill_between(when, 0, s[8:].max(), where=m, color=plots.ORANGE, alpha=0.35)
+ax.axvline(335 * 4 - 7, color=plots.GRAY, lw=1)
+ax.axhline(yard_density["quiet"][:, 8:].quantile(0.99), color=plots.GRAY, ls="--", lw=1)
+_ = ax.set(xlabel="frame", ylabel="distance to the usual")
+
+# %% [markdown]
+# ## Verdicts
+#
+# An alarm *holds* if its raw AUROC reaches 0.8 and beats motion energy by 0.1, and is *partly* right from 0.6 if it beats energy at all; for digits and for people.
+
+# %%
+pairs = [(raw[0], street["motion energy", "raw"][0])]  # density and energy: digits, then people
+pairs.append(tuple(over[name][:, 0, 0].mean() for name in ("density", "motion energy")))
+strong = all(ours >= 0.8 and ours >= energy + 0.1 for ours, energy in pairs)
+some_use = all(ours >= 0.6 and ours > energy for ours, energy in pairs)
 ledger.claim(
     "A13",
     "holds" if strong else "partly" if some_use else "refuted",
-    f"On a generated fixed camera with movements the wrong way, raw AUROC {raw[0]:.2f} (motion energy "
-    f"{best_energy:.2f}); dividing by each film's own range shows {flat[0]:.2f}. Real surveillance was not tried.",
+    f"With a fixed camera, density has raw AUROC {pairs[0][0]:.2f} on generated digits that go the wrong way "
+    f"(motion energy {pairs[0][1]:.2f}), {pairs[1][0]:.2f} on rendered people who do something else than walk "
+    f"({pairs[1][1]:.2f}); by each film's own range {flat[0]:.2f} and {over['density'][0, 1, 0]:.2f}. "
+    "Real surveillance was not tried.",
 )
+most_caught, most_false = min(caught, rung), max(false, false_rung)
 ledger.claim(
     "D16",
     "holds"
-    if caught >= 0.9 and false <= 0.02
+    if most_caught >= 0.9 and most_false <= 0.02
     else "partly"
-    if caught >= 0.5 and false <= 0.05
+    if most_caught >= 0.5 and most_false <= 0.05
     else "refuted",
-    f"At a threshold set on usual films the alarm catches {caught:.2f} of the unusual frames with {false:.3f} "
-    "false ones. That is a stand-in: fires and intruders are not in our films.",
+    f"At a threshold set on usual films the alarm catches {caught:.2f} of the unusual frames of digits and "
+    f"{rung:.2f} of those of rendered people, with {false:.3f} and {false_rung:.3f} false ones. That is a "
+    "stand-in: fires and intruders are not in our films.",
 )
 
 # %%
@@ -1027,7 +1360,7 @@ assert abs(np.subtract(row_scores(proper, y["test"])[1], row_scores(shifted, y["
 # - Frame accuracy hides over-segmentation; edit, F1@$\theta$ and events show it, each something else.
 # - A second stage and a smoothing loss are prices on surplus segments. Measure, paired.
 # - "Never seen" needs a control that has seen it. "Unusual" needs motion energy beside it.
-# - A score divided by the film's own maximum knows the future, and assumes that something is wrong.
+# - A score divided by the film's own maximum knows the future, and assumes that something is wrong. An empty yard, counted as usual, helps a score that finds nothing.
 #
 # **Recall.** Answer before you unfold.
 #
@@ -1102,6 +1435,16 @@ assert abs(np.subtract(row_scores(proper, y["test"])[1], row_scores(shifted, y["
 # ```{hint}
 # :class: dropdown
 # `FrameCNN` takes `in_channels`. Start at T1; with the few films of T0 it remembers digits.
+# ```
+#
+# ```{exercise} Explore: look where somebody is
+# :label: ex-16-crop
+# The features of the yard are tied to places: who walks where nobody walked before is far from the usual. Cut 16 × 16 pixels round the middle of what changed, compute `moves` of these small films and the density again. Predict first which kinds gain.
+# ```
+#
+# ```{hint}
+# :class: dropdown
+# The middle is the mean of the coordinates, weighted by `films["test"].diff(dim=1).square()`; smooth it over eight frames, so that the window does not jump with the limbs. Choose on the quiet films, not on the test films.
 # ```
 #
 # ## References

@@ -1,6 +1,6 @@
 """Run the protocol of chapter 13, and write its receipt. It goes on where it was killed.
 
-    python scripts/five_designs.py [--jobs 2] [--seeds 3] [--parts level2 level1 ablations twice]
+    python scripts/five_designs.py [--jobs 2] [--seeds 3] [--parts level2 level1 ablations]
 
 The protocol is not written here: it is the cells of notebooks/13_five_designs.py that are tagged "protocol", so that the
 page shows what was run; its numbers of clips and passes are in the cell tagged "sizes". Every finished run is two files
@@ -39,7 +39,6 @@ RATES = (1e-3, 3e-3, 9e-3)
 WIDER = 2  # how often a grid grows where its best rate lies on the edge
 TUNING_SEED = 100  # none of the seeds that count
 HALF_SEEDS = 3  # of the runs beside the table: with half the passes, and for as long as the first takes
-FIRST = 4  # so many are also trained twice as long
 LONG = "mean pool, as long as the first"
 SCORED = ("level2", "level1", "worlds")  # kinds of runs whose weights are kept for the last step
 
@@ -165,14 +164,9 @@ def grouped(runs: list[dict], results: list[dict]) -> dict:
     return table
 
 
-def foremost(table: dict, count: int) -> list[str]:
-    """The names that validation puts first."""
-    return sorted(table, key=lambda name: -statistics.mean(table[name]["validation"]))[:count]
-
-
 def as_long(p, table: dict) -> int:
     """Passes of the mean pool that take as many seconds as those of the design that validation puts first."""
-    [first] = foremost(table, 1)
+    first = max(table, key=lambda name: statistics.mean(table[name]["validation"]))
     spent = {name: statistics.median(table[name]["cpu_seconds"]) for name in (first, "mean pool")}
     return round(p.sizes.passes * spent[first] / spent["mean pool"])
 
@@ -221,7 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     parser.add_argument("--seeds", type=int, help="seeds of the table; the tier's unless told")
-    parser.add_argument("--parts", nargs="+", default=["level2", "level1", "ablations", "twice"])
+    parser.add_argument("--parts", nargs="+", default=["level2", "level1", "ablations"])
     options = parser.parse_args()
     p, began = protocol(), time.process_time()
     folder = ROOT / "build" / "five_designs" / f"{tier()}-{p.digest}"
@@ -244,14 +238,6 @@ def main() -> None:
         longer = plan(p, "level2", {LONG: ("mean pool", {})}, as_long(p, grouped(runs, results)),
                       {LONG: single["mean pool"]}, list(seeds)[:HALF_SEEDS])  # fmt: skip
         finals["level2"] = runs + longer, results + stage(folder, longer, options.jobs)
-    if (
-        "level2" in finals and "twice" in options.parts
-    ):  # is the order of the first ones one of short training?
-        runs, results = finals["level2"]
-        first = foremost(grouped(runs, results), FIRST)
-        twice = plan(p, "twice", {name: whole[name] for name in first}, 2 * p.sizes.passes, single,
-                     list(seeds)[:HALF_SEEDS])  # fmt: skip
-        numbers["twice"] = grouped(twice, stage(folder, twice, options.jobs))
     if "ablations" in options.parts:
         numbers["ablations"] = tune(p, folder, p.ABLATIONS, options.jobs)
         left = {name: [best(tried)] for name, tried in numbers["ablations"].items()}

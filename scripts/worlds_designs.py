@@ -70,7 +70,8 @@ def measure(p, run: dict, folder: Path) -> dict:
     logits = training.predict(model, x)
     hits = (logits.argmax(1) == y).float()
     found = {name: hits[[m == name for m in maps]].mean().item() for name in sorted(set(maps))}
-    return evaluation.pair_scores(logits, y) | {"maps": found}
+    filmed = hits[: len(hits) // 2].mean().item()  # the clips as they are, without their reversals
+    return evaluation.pair_scores(logits, y) | {"filmed": filmed, "maps": found}
 
 
 def rulers(p) -> dict:

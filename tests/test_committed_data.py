@@ -1,4 +1,4 @@
-"""What is committed under data/: the worlds are what their card says, and each checkpoint is small, whole and accounted for."""
+"""What is committed under data/: worlds and people are what their cards say, and each checkpoint is small, whole and accounted for."""
 
 import json
 from collections import Counter
@@ -18,7 +18,7 @@ from sora_nb.objectives.flow import integrate
 from sora_nb.video import read_video
 
 DATA = Path(__file__).resolve().parent.parent / "data"
-WORLDS, CHECKPOINTS = DATA / "worlds", DATA / "checkpoints"
+WORLDS, PEOPLE, CHECKPOINTS = DATA / "worlds", DATA / "people", DATA / "checkpoints"
 DESIGNS = sorted(
     path.parent.name for path in CHECKPOINTS.glob("[A-E]/recipe.json")
 )  # `live`: tests/test_live.py
@@ -54,6 +54,49 @@ def test_turning_left_moves_the_picture_to_the_right():
     for name, sign in (("turn-left", 1), ("turn-right", -1)):
         moves = [sign * shift(path) for path in sorted((WORLDS / "test" / name).glob("*.mp4"))]
         assert np.mean(np.array(moves) > 0) > 0.8
+
+
+def test_each_setting_films_every_action_once_and_all_people_fit_into_four_megabytes():
+    record = json.loads((PEOPLE / "manifest.json").read_text())
+    names = [name.replace("_", "-") for name in record["takes"]]
+    for split, settings in (("train", 18), ("val", 6), ("test", 10)):
+        videos = from_folder(PEOPLE / split)
+        assert videos.classes == names and len(names) == 15
+        seen = Counter((path.stem, label) for path, label in videos.items)
+        there = {setting.removeprefix(f"{split}/") for setting in record["settings"] if split in setting}
+        assert set(seen) == {(setting, label) for setting in there for label in range(15)}
+        assert set(seen.values()) == {1} and len(there) == settings
+    assert sum(path.stat().st_size for path in PEOPLE.rglob("*") if path.is_file()) <= 4_000_000
+
+
+def test_people_move_and_the_camera_stands_or_pans():
+    """Somebody who walks on the spot of the picture changes its middle more than its corners."""
+    ratios = []
+    for path in sorted((PEOPLE / "test").glob("dance-*/*.mp4")):
+        frames = read_video(path).astype(float)
+        assert frames.shape == (16, 48, 64, 3)
+        change = np.abs(np.diff(frames, axis=0)).mean((0, 3))  # (48, 64)
+        ratios.append(change[12:40, 20:44].mean() / change[:, [0, 1, 62, 63]].mean())
+    assert np.median(ratios) > 1.5
+
+
+def test_films_of_the_street_hold_what_the_truth_says():
+    record = json.loads((PEOPLE / "manifest.json").read_text())
+    films = {path.stem: path for path in (PEOPLE / "street").glob("*.mp4")}
+    assert set(films) == set(record["doing"]) == set(record["films"])
+    assert Counter(name.split("_")[0] for name in films) == {"train": 8, "quiet": 4, "test": 12, "calm": 4}
+    for name, spans in record["doing"].items():
+        assert [a for _, a, _ in spans] == [0, *(b for _, _, b in spans[:-1])] and spans[-1][2] == 320
+        unusual = {doing for doing, _, _ in spans} - {"walk", "nobody"}
+        assert bool(unusual) == name.startswith("test")
+    still, moving = [], []
+    for name in ("test_00", "calm_00"):
+        frames = read_video(films[name]).astype(float)
+        assert frames.shape == (320, 48, 64, 3)
+        change = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
+        for doing, a, b in record["doing"][name]:
+            (still if doing == "nobody" else moving).extend(change[a + 1 : b - 1])
+    assert np.mean(moving) > 2 * np.mean(still)
 
 
 @pytest.mark.parametrize("design", DESIGNS)
