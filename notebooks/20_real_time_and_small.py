@@ -159,7 +159,8 @@ with torch.inference_mode():
         gap = max(gap, (scores - heard[:50, t]).abs().max().item())
         whole = live(to_clip(test.clips[:4, : t + 1]))
         torch.testing.assert_close(whole, heard[:4, t], atol=1e-4, rtol=1e-4)
-print("step, beginnings and whole clips agree:", gap < 1e-4)
+assert gap < 1e-4
+print("step, beginnings and whole clips agree")
 
 # %% [markdown]
 # ### A convolution needs a ring
@@ -199,7 +200,8 @@ for t in range(50):
     by_hand = ring_step(sound[:, :, t], conv.weight, conv.bias, 4, memory, t)
     theirs, ring = conv_step(conv, sound[:, :, t], ring)
     gaps += [(y - whole[:, :, t]).abs().max().item() for y in (by_hand, theirs)]
-print("loop, conv_step and the whole clip agree:", max(gaps) < 1e-5)
+assert max(gaps) < 1e-5
+print("loop, conv_step and the whole clip agree")
 print("kept:", tuple(ring.items.shape))
 
 # %% [markdown]
@@ -236,7 +238,8 @@ for t in range(40):
     y, keys, values = attend(layer, tokens[t], keys[-7:], values[-7:])  # 7 old ones and itself
 band = layer(tokens[None], mask=banded(40, 8))[0]
 torch.testing.assert_close(y, band[-1], atol=1e-5, rtol=1e-5)
-print("rows kept:", len(keys), " equal to the band:", torch.allclose(y, band[-1], atol=1e-5))
+torch.testing.assert_close(y, band[-1], atol=1e-5, rtol=0)
+print("rows kept:", len(keys), "- and equal to the band")
 
 # %% [markdown]
 # ### All four, frame by frame
@@ -658,7 +661,8 @@ def through(engine, clips):
 engine = Engine(onnx_file)
 expected = (heard / teacher.temperature).softmax(-1)
 gaps = [(through(engine, test.clips[:n]) - expected[:n]).abs().max().item() for n in (1, 7, 100)]
-print("equal to PyTorch for batches of 1, 7 and 100:", max(gaps) < 1e-5)
+assert max(gaps) < 1e-5
+print("equal to PyTorch for batches of 1, 7 and 100")
 torch.testing.assert_close(flat[0], expected[0:0].new_tensor(engine(film[:1].numpy())[0]), atol=1e-5, rtol=0)  # fmt: skip
 
 
@@ -672,7 +676,8 @@ script = (ROOT / "book" / "_static" / "live" / "model.js").read_text()
 packed = json.loads(script[script.index("{") : script.rindex(";")])["onnx"]
 (folder / "packed.onnx").write_bytes(gzip.decompress(base64.b64decode(packed)))
 pair = [through(Engine(file), test.clips[:20]) for file in (fresh, folder / "packed.onnx")]
-print("the page runs what this export writes:", bool((pair[0] - pair[1]).abs().max() < 1e-6))
+torch.testing.assert_close(*pair, atol=1e-6, rtol=0)
+print("the page runs what this export writes")
 
 
 # %%
@@ -734,8 +739,10 @@ bare = onnx.helper.make_model(
 x = torch.randn(500)
 theirs = ort.InferenceSession(bare.SerializeToString()).run(None, {"x": x.numpy()})
 ours, step_size, zero = eight_bits(x)
-print("same integers:", np.abs(theirs[0].astype(int) - ours.numpy()).max() <= 1, " same zero:", zero == theirs[2])  # fmt: skip
-print("error at most half a step:", bool((step_size * (ours - zero) - x).abs().max() <= 0.501 * step_size))  # fmt: skip
+assert np.abs(theirs[0].astype(int) - ours.numpy()).max() <= 1 and zero == theirs[2]
+print("the same integers, to one, and the same zero")
+assert (step_size * (ours - zero) - x).abs().max() <= 0.501 * step_size
+print("error at most half a step")
 
 # %% [markdown]
 # Weights are known beforehand. The values in between are not, and there are two ways. **Dynamic**: take the range anew for each input, which costs time. **Static**: run some clips, note the ranges, and fix them; this is *calibration*, here on 60 validation clips. We leave both to ONNX Runtime, and say which operations may be quantised: convolutions and matrix products. Its quantiser does not touch a GRU.
@@ -958,7 +965,8 @@ def pruned(big, share):
 
 # %% tags=["nbval-check-output"]
 everything = answers(pruned(live, 1.0), test.clips[:50])
-print("keeping all channels changes nothing:", torch.allclose(everything, heard[:50], atol=1e-5))
+torch.testing.assert_close(everything, heard[:50], atol=1e-5, rtol=0)
+print("keeping all channels changes nothing")
 half = pruned(live, 0.5)
 print(f"weights: {training.parameters(live):,} -> {training.parameters(half):,}")
 
@@ -996,10 +1004,11 @@ def soft_loss(student, teacher, temperature=2.0):
 # %% tags=["nbval-check-output"]
 u, v = torch.randn(6, 12), torch.randn(6, 12)
 p, q = (v / 2).softmax(-1), (u / 2).softmax(-1)
-print("by its definition:", torch.allclose(soft_loss(u, v), 4 * (p * (p / q).log()).sum(1).mean()))
+torch.testing.assert_close(soft_loss(u, v), 4 * (p * (p / q).log()).sum(1).mean())
 hot = torch.autograd.grad(soft_loss(u.requires_grad_(), v, 1e3), u)[0]
 centred = lambda x: x - x.mean(1, keepdim=True)  # noqa: E731
-print("very hot, it matches logits:", torch.allclose(hot * 6, centred(u - v) / 12, atol=1e-3))
+torch.testing.assert_close(hot * 6, centred(u - v) / 12, atol=1e-3, rtol=0)
+print("equal to its definition; very hot, it matches logits")
 
 # %% [markdown]
 # ### Three ways to one small network

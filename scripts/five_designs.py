@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import statistics
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,6 +40,7 @@ WIDER = 2  # how often a grid grows where its best rate lies on the edge
 TUNING_SEED = 100  # none of the seeds that count
 HALF_SEEDS = 3  # of the runs beside the table: with half the passes, and for as long as the first takes
 LONG = "mean pool, as long as the first"
+SCORED = ("level2", "level1", "worlds")  # kinds of runs whose weights are kept for the last step
 
 
 def protocol() -> SimpleNamespace:
@@ -80,7 +82,7 @@ def do(p: SimpleNamespace, data: dict, run: dict, folder: Path) -> dict:
     path = folder / f"{label(run)}.json"
     if not path.exists():
         model, found = work(p, data, run)
-        if run["kind"] in ("level2", "level1"):
+        if run["kind"] in SCORED:
             save_weights(model, path.with_suffix(".safetensors"))
         with atomic(path) as temporary:
             temporary.write_text(json.dumps(found))
@@ -89,12 +91,12 @@ def do(p: SimpleNamespace, data: dict, run: dict, folder: Path) -> dict:
     return json.loads(path.read_text())
 
 
-def stage(folder: Path, runs: list[dict], jobs: int) -> list[dict]:
-    """Do the runs that are missing, ``jobs`` at a time, and return all results in order."""
+def stage(folder: Path, runs: list[dict], jobs: int, one: Callable[[dict], None] | None = None) -> list[dict]:
+    """Do the runs that are missing, ``jobs`` at a time, each by ``one``, and return all results in order."""
     missing = [run for run in runs if not (folder / f"{label(run)}.json").exists()]
     if missing:
         with multiprocessing.get_context("spawn").Pool(min(jobs, len(missing)), _start, (folder,)) as pool:
-            for _ in pool.imap_unordered(_one, missing):
+            for _ in pool.imap_unordered(one or _one, missing):
                 pass
     return [json.loads((folder / f"{label(run)}.json").read_text()) for run in runs]
 
@@ -128,13 +130,13 @@ def plan(p, kind: str, names: dict, passes: int, rates: dict, seeds) -> list[dic
     ]
 
 
-def tune(p, folder: Path, names: dict, jobs: int) -> dict:
+def tune(p, folder: Path, names: dict, jobs: int, one: Callable[[dict], None] | None = None) -> dict:
     """Validation accuracy at every rate tried, {name: {rate: accuracy}}; grids grow until the best rate is inside."""
     table: dict = {name: {} for name in names}
     wanted = {name: list(RATES) for name in names}
     for _ in range(WIDER + 1):
         runs = plan(p, "tuning", names, p.sizes.tuning, wanted, [TUNING_SEED])
-        for run, found in zip(runs, stage(folder, runs, jobs), strict=True):
+        for run, found in zip(runs, stage(folder, runs, jobs, one), strict=True):
             table[run["name"]][run["lr"]] = found["validation"]
         wanted = {name: beyond(tried) for name, tried in table.items()}
     return {name: dict(sorted(tried.items())) for name, tried in table.items()}

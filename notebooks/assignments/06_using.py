@@ -33,7 +33,7 @@ questions = "\n".join(f"- `{name}`" for name in asked)
 # %% [markdown]
 # # Problem set 6: Using representations
 #
-# Parts VI and VII: search, recognition, events, objects, real time. Seven tasks, 90 points. Not every chapter of these parts is in this edition of the book, so each task explains its idea itself. You will
+# Parts VI and VII: search, recognition, events, objects, real time. Seven tasks, 90 points. Each task names its chapter and says what it needs of it, so you can begin before you have read them all. You will
 # score a search, say "none of these" at the right moment, catch a split that leaks, compare segmentations of a long video, match boxes, turn a layer into a stream, and round a layer to eight bits.
 #
 # - Write only where it says `YOUR CODE HERE` or `YOUR ANSWER HERE`, or, in tasks that say so, mend the code that is there. Add cells of your own anywhere.
@@ -52,7 +52,7 @@ import torch
 from torch.nn import functional as F
 
 # %% [markdown]
-# ## 1 · How good is a search? (4 + 6 points)
+# ## 1 · How good is a search? (4 + 6 points; chapter 15)
 #
 # A search returns clips, the best match first. Some are relevant. The **precision** at place $r$ is the share of relevant ones among the first $r$. The **average precision** is the mean of the precisions *at the places of the relevant clips*: 1 if all of them come
 # first, and never much if they come late. Write it as a loop. If nothing is relevant it is 0.
@@ -150,7 +150,7 @@ for _n, _d, _classes in [(6, 3, 2), (25, 8, 4), (40, 5, 25), (60, 16, 3)]:
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ## 2 · "None of these" (5 + 4 + 4 points)
+# ## 2 · "None of these" (5 + 4 + 4 points; chapter 14)
 #
 # A model that knows twelve classes is shown a thirteenth. It should say so. It can, if its **confidence**, the largest of its softmax probabilities, means something: of the clips that it answers with confidence 0.8, eight of ten should be right. The **expected calibration error** measures how far off that
 # is: cut $[0, 1]$ into equal bins (a confidence on an edge belongs to the upper bin, 1 to the last); in each bin take the absolute difference between the mean confidence and the share of right answers; average over bins, each with the share of the clips that lie in it.
@@ -281,7 +281,7 @@ assert _got == [0, 2], "logits in the thousands must not overflow"
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ## 3 · Predict, run, explain: a split that leaks (6 + 8 points)
+# ## 3 · Predict, run, explain: a split that leaks (6 + 8 points; chapter 14)
 #
 # Clips are cut from videos. Two clips of one video show the same room, the same person, the same light. If one is trained on and the other tested, a model can know the *video* and needs to know nothing of the action. A split **leaks** if some video has clips on both sides.
 #
@@ -401,7 +401,7 @@ for _name, _answer in leaks.items():
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 4 · Pieces of a long video (6 + 9 points)
+# ## 4 · Pieces of a long video (6 + 9 points; chapter 16)
 #
 # A long video has a label for each frame; a run of equal labels is a **piece**. A segmentation can have nearly all frames right and still be useless, if it flickers. Two scores see that.
 #
@@ -567,7 +567,7 @@ assert abs(float(f1_at([1] * 4, [1, 1, 2, 2], 0.5)) - 2 / 3) < 1e-9, (
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ## 5 · Boxes, and who is who (3 + 6 + 6 points)
+# ## 5 · Boxes, and who is who (3 + 6 + 6 points; chapter 17)
 #
 # A box is four numbers $(x_0, y_0, x_1, y_1)$ with $x_0 \le x_1$ and $y_0 \le y_1$. The **IoU** of two boxes is the area that both cover, divided by the area that at least one covers; it is 0 if they share nothing, also if both are empty. First two boxes.
 
@@ -726,7 +726,7 @@ assert [int(i) for i in match(np.array([0.4]), np.array([[0.5]]), 0.5)] == [0], 
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ## 6 · A layer becomes a stream (5 + 8 points)
+# ## 6 · A layer becomes a stream (5 + 8 points; chapter 20)
 #
 # A **causal** convolution over time looks at this frame and at frames before it, never at later ones: with $k$ taps, dilation $d$ and zeros before the beginning,
 #
@@ -860,7 +860,7 @@ assert torch.allclose(_frame.grad, _w[:, :, -1].sum(0).expand(2, -1)), (
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ## 7 · Find the bug: eight bits (10 points)
+# ## 7 · Find the bug: eight bits (10 points; chapter 20)
 #
 # A weight matrix `(out, in)` is to be stored in eight bits a number. Each *row* gets a scale of its own, so that its largest absolute value becomes 127; each weight becomes the nearest whole number of scales, from −127 to 127. The product with an input that was rounded in the same way (`(in,)`, one scale) is summed up in whole numbers
 # **of 32 bits** and scaled only at the end. A row (or an input) of zeros stays zero. The function returns the codes, the scales and the product. It runs, and a network with such layers still answers something: there is **one mistake** in it. Mend it.
