@@ -882,7 +882,7 @@ for row, i, kept in zip(axes, SHOWN, np.reshape(np.arange(24), (3, 8))[:, ::2], 
             ax.text(64 * box[0], 64 * box[1] - 1, KINDS[kind], fontsize=6, color=plots.ORANGE)
 
 # %% [markdown]
-# Over the maps, as predicted, time brings nothing to *what kind*: it is even a little behind. Over the seeds the interval is too wide to say so, for one seed of three learned hardly any kinds; three seeds are what was paid for.
+# Over the maps, as predicted, time brings nothing to *what kind*: it is even a little behind. Over the seeds the interval is too wide to say so, for one seed of three learned hardly any kinds; three seeds are what was paid for. (The prediction named the maps only; the line over seeds was added after the run.)
 #
 # The scores are low, and the control says what that is not: on clips that they were trained on, both reach an average precision of about a half in *where*, and the mean box nothing. They learned; part of what they learned is *these maps*. The rest lies in the pictures. A soldier is a dozen or two pixels high and less wide, so that a pixel off on each side costs a quarter of the overlap, and hardly anything is left at .75. Three of the six kinds are soldiers who differ by a few pixels of colour. And other monsters walk about that nobody labelled.
 #
