@@ -796,7 +796,7 @@ def people_designs(seeds=(0, 1, 2)):
 receipt = ledger.read_receipt("people_designs")
 measured, floors = receipt["numbers"]["designs"], receipt["numbers"]["rulers"]
 print(f"{receipt['device']}, seeds {receipt['seeds']}; chance {1 / 15:.2f}")
-print(f"{'':27s} test  shuffled  minus the mean  updates  training loss rate")
+print(f"{'':27s} test  shuffled  less the mean  updates  loss  rate")
 for name, score in floors.items():
     print(f"{name:27s} {score:.2f}")
 score = {  # (what, seeds, settings)
@@ -810,8 +810,8 @@ for design, row in measured.items():
     lead = f"{gain:+.2f} ± {half:.2f}" if design != "mean" else " " * 12
     loss = np.mean([run["training loss"] for run in row["runs"]])
     test, mixed = score[design].mean((1, 2))
-    told = f"{row['runs'][0]['updates']}      {loss:.2f}          {row['rate']:.1g}"
-    print(f"{design:27s} {test:.2f}  {mixed:.2f}      {lead}    {told}")
+    told = f"{row['runs'][0]['updates']}      {loss:.2f}  {row['rate']:.1g}"
+    print(f"{design:27s} {test:.2f}  {mixed:.2f}      {lead}   {told}")
     tried = [float(rate) for rate in row["tried"]]
     assert min(tried) < float(f"{row['rate']:.2g}") < max(tried)  # no rate from the grid's edge
 
@@ -893,7 +893,8 @@ toy = recipe.train(
 )
 print(toy.classes, toy.facts["files"])
 print(toy.report)
-assert len(toy.report.files) == 24 and not {group(f) for f in toy.report.files} & {group(p) for p, _ in ucf101(ucf, lists).items}
+taught_on = {group(path) for path, _ in ucf101(ucf, lists).items}
+assert len(toy.report.files) == 24 and not taught_on & set(map(group, toy.report.files))
 
 # %% [markdown]
 # The other three differ in where the split and the label are written: a list for each class with 1, 2 and 0; a csv with seconds in the file's name; sentences with brackets. Toys, lists only:
