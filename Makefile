@@ -59,7 +59,7 @@ book: $(STAMP)  ## run the chapters that changed and build the book: book/_build
 test: $(STAMP) browser sandbox  ## run every test: package, notebooks, book
 	@$(PYTEST) notebooks tests $(NBVAL)
 
-test-package: $(STAMP) sandbox  ## only the package's tests
+test-package: $(STAMP) browser sandbox  ## only the package's tests
 	@$(PYTEST) tests --ignore tests/test_book.py --ignore tests/test_notebooks.py --ignore tests/test_mutations.py
 
 test-notebooks: $(STAMP)  ## only the chapters

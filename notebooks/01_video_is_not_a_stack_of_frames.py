@@ -92,7 +92,7 @@ with av.open(str(bikes)) as container:
 print(len(packets), "packets; one tick of the clock is", base, "s")
 
 # %% [markdown]
-# Each packet carries two time stamps, counted in ticks: when to **decode** it (`dts`) and when to **show** it (`pts`).
+# Each packet carries two time stamps, counted in ticks: when to **decode** it (`dts`) and when to **show** it (`pts`). Decoding may begin before time 0, because a frame that others lean on is decoded before they are shown.
 
 # %% tags=["nbval-check-output"]
 for p in packets[:6]:
@@ -126,7 +126,7 @@ print(kinds[:9], "in the order shown;", "".join(kinds[t] for t in decode_order[:
 # %% [markdown]
 # A later picture must be there before the ones that lean on it, so the file has 4 before 2, and 2 before 1 and 3. Drawn, for these nine frames:
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-01-gop", "caption": "The first nine frames of bikes. Left to right: the order shown; the row below gives each one's turn in the file, which is the order of decoding. An arrow leads from a frame to its nearest neighbours among those decoded before it, the ones it can lean on. Nothing leads back to I: to see any frame, start there."}, "image": {"alt": "Nine boxes I B B B P B B B P numbered 0 to 8, with arrows from each B to a picture on its left and one on its right and from each P to the I or P before it; below, their decoding turns 0 3 2 4 1 7 6 8 5"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-01-gop", "caption": "The first nine frames of bikes. Left to right: the order shown; the row below gives each one's turn in the file, which is the order of decoding. An arrow leads from a frame to its nearest neighbours among those decoded before it, the ones it can lean on. No arrow leaves I, and every chain of arrows ends there: to see any of these frames, start at I."}, "image": {"alt": "Nine boxes I B B B P B B B P numbered 0 to 8, with arrows from each B to a picture on its left and one on its right and from each P to the I or P before it; below, their decoding turns 0 3 2 4 1 7 6 8 5"}}
 turn = {t: i for i, t in enumerate(decode_order[:9])}
 ax = draw.canvas(20, 4.7, unit=0.36)
 colors = {"I": plots.ORANGE, "P": plots.BLUE, "B": plots.GREEN}
@@ -169,7 +169,7 @@ print(
 
 # %% [markdown]
 # A **key frame** can be decoded alone. Every other packet says "take what you have and change it like this". So to see frame
-# $t$, a decoder must begin at the last key frame before it and work forward. Keep that sentence; the rest of the chapter
+# $t$, a decoder must begin at the last key frame at or before it and work forward. Keep that sentence; the rest of the chapter
 # follows from it.
 #
 # ## What a decoded frame holds: brightness, and a quarter of the colour
@@ -262,7 +262,7 @@ for name, gap in gaps.items():
 assert gaps["BT.601, limited"].max() < 5 < gaps["BT.709, limited"].max()
 
 # %% [markdown]
-# The first line is the arithmetic that PyAV did: what is left is rounding. Was it the *right* one? A file may carry a tag that says. This one does not
+# The first line is the rule that PyAV used. What is left goes one way: its fast whole-number arithmetic comes out up to 3 levels lower than ours, never higher. Was it the *right* one? A file may carry a tag that says. This one does not
 # (`colorspace` 2 means "unspecified"), nor do the other real clips here, so each program guesses: PyAV takes BT.601; many players go by the size of the picture, and for 720 rows they take
 # BT.709. The same bytes, two readers, different greens. If colour matters to your model, read training and test data with one reader, and tag what you write.
 
@@ -422,7 +422,7 @@ print("frames decoded to get one:", costs)
 #
 # ## Choose frames for a model
 #
-# A model takes $T$ frames, a video has $n$. Four rules cover nearly all published work. Cut the video into $T$ equal parts and
+# A model takes $T$ frames, a video has $n$. Four rules are common. Cut the video into $T$ equal parts and
 # take each part's middle (**uniform**), or a random frame of each part (**segment** sampling {cite}`wang2016tsn`); or take $T$
 # frames a fixed stride apart from the middle (**dense**) or from a random start (**random clip**). The first as a loop:
 
@@ -529,7 +529,7 @@ def file_order(path, first=7, last=14):
 for name in ("ordinary H.264", "open-GOP H.264"):
     print(f"{name}: {file_order(files[name])}")
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-01-open", "caption": "The same frames around key frame 12, closed (above) and open (below). Closed: nothing crosses the wall before 12, and frame 11 is a P that looks back. Open: frames 9 to 11 are B pictures that lean on 12, by themselves or through 10, so it must come first in the file, and whoever starts decoding at 12 cannot show them."}, "image": {"alt": "Two rows of boxes numbered 8 to 12. In the upper row a vertical line separates 12 from the others and no arrow crosses it; in the lower row arrows lead from 9, 10 and 11 both to 8 and to 12"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-01-open", "caption": "The same frames around key frame 12, closed (above) and open (below). Closed: nothing crosses the wall before 12, and frame 11 is a P that looks back. Open: frames 9 to 11 are B pictures that lean on 12, by themselves or through 10, so it must come first in the file, and whoever starts decoding at 12 cannot show them."}, "image": {"alt": "Two rows of boxes numbered 8 to 12. In the upper row a vertical line separates 12 from the others and no arrow crosses it; in the lower row arrows lead from 9 to 8 and 10, from 10 to 8 and 12, and from 11 to 10 and 12"}}
 ax = draw.canvas(15.2, 6)
 rows = {
     "closed": ("PBBPI", {9: (8, 11), 10: (8, 11), 11: (8,), 12: ()}),

@@ -10,7 +10,7 @@
 # # Frame features
 #
 # **Claim.** A convolutional network turns a frame into a short list of numbers that knows what its training needed, and little else.
-# Whatever it was trained for, which way time runs is in no single list and in no *sum* over the lists of a clip, not even in a sum that knows their order; a layer that relates one frame to another finds it.
+# Whatever it was trained for, which way time runs is in no single list and in no mean over the lists of a clip, and a sum that knows their order cannot tell it with a lower loss than a coin's; a layer that relates one frame to another finds it.
 #
 # | | |
 # |---|---|
@@ -51,8 +51,8 @@ seeds = range(sizes.seeds)
 # ## See it first
 #
 # A street, and what two detectors of nine weights each make of it: one answers where brightness changes from left to right, one
-# where it changes from top to bottom. Every network in this book that looks at pixels starts with detectors like these. It does not
-# have them designed; it finds them.
+# where it changes from top to bottom. Most networks in this book that look at pixels start with detectors of nine weights a colour. Nobody
+# designs those weights; training finds them.
 
 # %%
 street = video.read_video(real_clips()["bikes"], range(140, 180))[:, ::2, ::2]
@@ -446,7 +446,7 @@ kept, named_kept = report("4 x 4 grid", paired)
 lost, named_lost = report("averaged", averaged)
 assert min(kept) > max(lost) + 0.3 and min(named_kept) > max(named_lost) + 0.08
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-04-where", "caption": "The digit's horizontal place, read off the frozen feature of single test frames by a straight line. With the 4 × 4 grid the feature knows it; averaged over the map, the answers shrink towards the middle of the frame."}, "image": {"alt": "Two scatter plots of read-off against true horizontal place in pixels. Left, grid kept: the points lie near the diagonal. Right, averaged: a flat cloud"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-04-where", "caption": "The digit's horizontal place, read off the frozen feature of single test frames by a straight line. With the 4 × 4 grid the feature knows it; averaged over the map, the answers shrink towards the middle of the frame."}, "image": {"alt": "Two scatter plots of read-off against true horizontal place in pixels. Left, grid kept: the points lie near the diagonal. Right, averaged: a cloud that rises less steeply than the diagonal"}}
 fig, axes = plt.subplots(1, 2, figsize=(6.5, 3), sharex=True, sharey=True)
 for ax, model, name in zip(
     axes, (paired[0], averaged[0]), ("4 × 4 grid kept", "averaged over the map"), strict=True
@@ -527,7 +527,7 @@ draw.label(ax, "digit?", (21.3, 1.7))
 #
 # $$\tfrac\lambda2 \lVert W_y \rVert^2 + \sum_{i=1}^{n} -\log \operatorname{softmax}(W_y z_i + b)_{y_i}.$$
 #
-# The function is convex and has one lowest point, so any minimiser must find the same answer. Ours is L-BFGS from torch, theirs scikit-learn's (whose `C` is $1/\lambda$):
+# The function is convex, and its lowest points differ only by a constant added to all of $b$, which softmax does not see; so any minimiser must find the same probabilities. Ours is L-BFGS from torch, theirs scikit-learn's (whose `C` is $1/\lambda$):
 
 
 # %%
@@ -714,7 +714,7 @@ assert {"Egyptian cat", "tiger cat", "tabby"} == set(names["chelsea"][:3])
 assert [names[n][0] for n in wanted[1:4]] == ["espresso", "tripod", "missile"]
 assert answers["coffee"][0][1] > 0.8 and answers["camera"][0][1] > 0.8
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-04-photos", "caption": "Likeliest name for six photographs. The cat, the cup, the tripod and the rocket are right (ImageNet knows breeds of cat, and calls a rocket a missile); the blurred clock and the astronaut are not: ImageNet has no word for an astronaut."}, "image": {"alt": "Six photographs with a word above each: a cat, a cup of coffee, a man with a camera, a rocket, a blurred clock, an astronaut"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-04-photos", "caption": "Likeliest name for six photographs. The cat, the cup, the tripod and the rocket are right (ImageNet knows breeds of cat, and calls a rocket a missile); the blurred clock and the astronaut are not: none of the thousand names is an astronaut."}, "image": {"alt": "Six photographs with a word above each: a cat, a cup of coffee, a man with a camera, a rocket, a blurred clock, an astronaut"}}
 fig, axes = plt.subplots(1, 6, figsize=(7.6, 1.5))
 for ax, (name, image) in zip(axes, pictures.items(), strict=True):
     ax.imshow(image[::4, ::4])
@@ -755,7 +755,7 @@ assert changed >= 4 and cosine < 0.5
 
 # %% [markdown]
 # We expected all three to wreck the answers. Only the last does. Swapped colours and missing normalisation change a name here and there and leave the cat a cat, *which is why
-# nobody notices*: the features have moved, and every classifier trained on such features and used on proper ones suffers. Do not test preprocessing by looking at a top-1. Compare
+# nobody notices*: the features have moved, and a classifier trained on such features meets others when it is used on proper ones. Do not test preprocessing by looking at a top-1. Compare
 # with a stored feature of one known picture.
 #
 # ### On real footage
@@ -776,7 +776,7 @@ for ax, still in zip(axes, stills, strict=True):
     ax.axis("off")
 
 # %% [markdown]
-# The names miss; the features need not. Compare every fifth frame of `bikes` with every other, by the cosine of their features:
+# Most of the names miss; the features need not. Compare every fifth frame of `bikes` with every other, by the cosine of their features:
 
 # %%
 bikes = video.read_video(real_clips()["bikes"], range(0, 250, sizes.stride))
@@ -1012,7 +1012,7 @@ assert not independent(copy.deepcopy(digital[0]).train(), clips["test"][:8])
 # - A residual block learns a change, and can learn to change nothing.
 # - Averaging a map forgets where, but for what a border of zeros leaks; averaging over frames forgets when.
 # - A probe tells what a feature knows. What it knows follows from what it was trained for.
-# - Direction is in no frame and in no sum over frames, even in order. A layer that sees two frames at once can find it.
+# - Direction is in no frame and in no mean over frames; no sum over frames, even in order, has a lower loss than a coin. A layer that sees two frames at once can find it.
 #
 # **Recall.** Answer before you unfold.
 #

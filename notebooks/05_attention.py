@@ -303,13 +303,13 @@ _ = [ax.legend() for ax in axes[:2]]
 
 # %% [markdown]
 # A small gradient alone would be no harm: AdamW divides by the gradient's magnitude, so it steps as far when all gradients are ten times
-# smaller. The harm is in the second line printed above. Where choices are hard, most queries have no gradient at all, and the few that
-# sit on an edge decide every step.
+# smaller. The harm is in the second line printed above. Where choices are hard, most queries have little gradient, and the few that
+# sit on an edge have more than half of it.
 #
 # ## Heads
 #
 # One softmax gives one set of shares a query. To ask two questions at once, cut queries, keys and values into $M$ parts, the **heads**, and attend in
-# each by itself. A fourth matrix mixes what the heads bring home.
+# each by itself, with the root of a head's width, $\sqrt{D/M}$, in the place of $\sqrt D$. A fourth matrix mixes what the heads bring home.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-05-split", "caption": "A width of D = 6 in M = 3 heads. Each head compares two numbers with two numbers and has weights of its own; its answers are laid side by side again. Nothing is added to the width, so more heads mean narrower ones."}, "image": {"alt": "A query and a key of six numbers, coloured in three pairs; below, for each pair, the score of its two dot products; arrows lead to three answers side by side and to a box named out"}}
 six_q, six_k = [1, 0, 2, 1, 0, 3], [2, 1, 1, 0, 4, 1]
@@ -585,7 +585,7 @@ label(ax, f"{answer.item():.1f} / {total.item():.2f}\n= {(answer / total).item()
 # %% [markdown]
 # Storing less would be reason enough. But fused attention is *faster* too, with the same multiplications. The reason is **memory traffic**. A processor has a small fast memory
 # on the chip and a large slow one beside it. An A100 reads up to 2 TB a second from the large one and about 19 TB a second from the small one, of which each of its 108
-# processors has 192 kB {cite}`dao2022flashattention`. In that time it could multiply far more than it can fetch. So the question is: how many numbers cross the border?
+# processors has 192 kB {cite}`dao2022flashattention`. In the time that it takes to fetch a number from the large memory it could do many multiplications. So the question is: how many numbers cross the border?
 #
 # The naive code sends $Q$ and $K$ in, $QK^\top$ out, in again, $A$ out, in again with $V$, and the answers out: $4TU + 2(T+U)D$ numbers. In tiles of $T'$ queries by $U'$ keys, a tile of queries comes in once and stays while all
 # keys and values pass by:
@@ -635,7 +635,7 @@ print("equal to the naive answer for every tile; numbers moved = 2TD + (T/T′) 
 # Now the size of the tile is a bargain. The taller the band of queries, the fewer times the keys pass, and the more of the chip's memory it takes. Tile the keys alone ($T' = 1$) and
 # you move *more* than the naive code does.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-05-traffic", "caption": "Numbers that cross the border for one head of width 64 over 4,096 tokens, by the height of the tile (64 keys wide), against the naive code; the upper scale is what the tile takes on the chip. With 128 queries a tile, a quarter of the naive traffic; with one, thirty times as much."}, "image": {"alt": "Log-log plot: traffic falls as one over the tile height, from above the naive line at one to a hundredth of it at thousands"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-05-traffic", "caption": "Numbers that cross the border for one head of width 64 over 4,096 tokens, by the height of the tile (64 keys wide), against the naive code; the upper scale is what the tile takes on the chip. With 128 queries a tile, a quarter of the naive traffic; with one, thirty times as much."}, "image": {"alt": "Log-log plot: traffic falls as one over the tile height, from above the naive line at one to about a sixtieth of it at 4,096"}}
 T, D, wide = 4096, 64, 64
 heights, ticks = 2 ** np.arange(0, 13), [1, 16, 128, 4096]
 in_tiles, naive = 2 * T * D + T / heights * 2 * T * D, 4 * T * T + 4 * T * D
@@ -715,7 +715,7 @@ assert memory["naive"][-1] >= 2 * 4 * T * T * 4  # scores and weights, 4 heads, 
 assert slope(memory["naive"]) > 1.9 and slope(memory["fused"]) < 1.35
 assert min(slope(clock["naive"]), slope(clock["fused"])) > 1.2
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-05-growth", "caption": "Fused attention holds memory that grows linearly, naive attention quadratically (left). Time is quadratic for both (right): fusing makes it faster, not cheaper in kind. Dotted: slopes 1 and 2."}, "image": {"alt": "Two log-log panels over T. Memory: a steep naive line and a shallow fused one. Time: two steep lines, fused below"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-05-growth", "caption": "Fused attention holds memory that grows linearly, naive attention quadratically (left). Time is quadratic for the fused code and, here, steeper still for the naive one (right): fusing makes it faster, but not linear. Dotted: slopes 1 and 2."}, "image": {"alt": "Two log-log panels over T. Memory: a steep naive line and a shallow fused one. Time: two steep lines, fused below"}}
 fig, axes = plt.subplots(1, 2, figsize=(7.5, 2.7))
 for ax, table, title in ((axes[0], memory, "peak memory (bytes)"), (axes[1], clock, "time (s)")):
     for name, series in table.items():
@@ -729,7 +729,7 @@ for ax, table, title in ((axes[0], memory, "peak memory (bytes)"), (axes[1], clo
 _ = axes[0].legend()
 
 # %% [markdown]
-# Is it traffic on this machine too? Take the naive code apart. The first product does 32 multiplications for each entry of the matrix; dividing by $\sqrt D$ does one. If time were
+# Memory came as predicted, and so did the fused time. The naive time grew by more than fourfold a doubling, which was not predicted; perhaps because its matrices outgrow the fast memory. Is it traffic on this machine too? Take the naive code apart. The first product does 32 multiplications for each entry of the matrix; dividing by $\sqrt D$ does one. If time were
 # arithmetic, the division would cost next to nothing.
 
 # %%
@@ -900,7 +900,7 @@ ledger.claim(
 #
 # "Several heads attend to different kinds of information at once." Then give them two kinds. In each of 16 frames a ball shows one of four colours, at some size and in some light. The
 # question is double: which colour did it have when it was **largest**, and which when it was **brightest**? One learned query asks. The 16 answers are the pairs of colours; chance is
-# one in 16. One softmax has to choose one frame; two can choose two.
+# one in 16. One softmax has one set of shares: it chooses one frame, or splits them between two and mixes what they say; two can choose two.
 #
 # **Prediction, if the article is right:** with two heads or more, some head looks at the largest frame and another at the brightest, from every random start. **What would
 # refute it:** heads that all look at the same one.
@@ -983,7 +983,7 @@ lost = {(m, i): [reach[m][i] - without(askers[m][i], head) for head in range(m)]
 for (m, i), losses in lost.items():
     print(f"{m} heads, start {i}, {looks[m][i]}: lost without each", *(f"{v:.2f}" for v in losses))
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-05-heads", "caption": "Left: accuracy of models with one to eight heads, one dot a random start; the dashed line is what answering one question and guessing the other gives. Whether both questions are answered depends on the start. Right: what is lost without one head, in the models that look at both."}, "image": {"alt": "Left, dots over the number of heads: all low for one head, some low and some high for two, four and eight. Right, dots of lost accuracy per head, many near zero and some large"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-05-heads", "caption": "Left: accuracy of models with one to eight heads, one dot a random start; the dashed line is what answering one question and guessing the other gives. Whether both questions are answered depends on the start. Right: what is lost without one head, in the models that look at both (dashed: 0.05)."}, "image": {"alt": "Left, dots over the number of heads: all low for one and two heads, some low and some high for four and eight. Right, dots of lost accuracy per head, many near zero and some large"}}
 fig, axes = plt.subplots(1, 2, figsize=(7.6, 2.7))
 for place, values_m in enumerate(reach.values()):
     jitter = place + np.linspace(-0.15, 0.15, len(values_m))
@@ -1013,7 +1013,7 @@ ledger.claim(
 )
 
 # %% [markdown]
-# Look at the letters. Two heads often look at the *same* frame: each is trained to lower the loss at once, and the same half of the question was nearest to both. That they do not part in
+# Look at the letters. With two heads, both looked at the *same* frame from every start: each is trained to lower the loss at once, and the same half of the question was nearest to both. That they do not part in
 # 384 steps does not say that they never would. More heads make it likelier that both halves find somebody, and then some can be taken away again at little
 # cost. That is one reason to have many, and it is a lottery, not a division of labour.
 #

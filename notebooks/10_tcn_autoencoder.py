@@ -54,7 +54,7 @@ splits = {name: motion.load(spec, name) for name in motion.SPLITS}
 # %% [markdown]
 # ## See it first
 #
-# A clip of 16 × 16 pixels holds 12,288 numbers. Here are three attempts to do with less: its mean over time, and the best *linear* code of 64 numbers
+# A clip of 16 × 16 pixels holds 12,288 numbers. Here are two attempts to do with less: its mean over time, and the best *linear* code of 64 numbers
 # that the training clips allow. No network so far.
 
 
@@ -395,7 +395,7 @@ ledger.claim(
 )
 
 # %% [markdown]
-# It is neither a classifier of clips nor of the input's shape. Give it the best of wills: take *our* encoder and decoder, whose shapes fit, pool the decoder's output, classify that, and train on labels only. Beside it the
+# It is neither a classifier of clips nor of the input's shape. Give it the best of wills: take *our* encoder and decoder, whose shapes fit, pool the decoder's output, classify that, and train on labels only. It starts from random directions, because nothing in its objective asks for components, and gets fewer updates (printed below). Beside it the
 # same network with the loss that makes an autoencoder,
 #
 # $$\mathcal L = \frac1{TCHW}\sum\big(x - \hat x\big)^2, \qquad \mathrm{PSNR} = -10\log_{10}\mathcal L \ \text{decibels, for pixels in } [0,1].$$
@@ -582,8 +582,7 @@ rows = [clips[i].clamp(0, 1) for i in (14, 37) for clips in (test, restored[0], 
 _ = plots.filmstrip(rows, every=2, ylabels=["clip", "autoencoder", "components"] * 2, width=0.8)
 
 # %% [markdown]
-# The lead rounds to what was asked for and lies just below it, so by its own line the prediction failed. It had held in an earlier version of this page, whose 64 components came from a random projection with ten directions to spare and
-# were worse by a few hundredths of a decibel; these are the first 64 of 128 from a wider one. A ruler that is a little too short decides, where a line is drawn close to the result.
+# The lead rounds to what was asked for and lies just below it, so by its own line the prediction failed. A ruler a few hundredths of a decibel shorter would have decided otherwise, where a line is drawn close to the result.
 #
 # What limits it? Look at scenes that it was trained on:
 
@@ -601,7 +600,7 @@ ledger.claim(
 )
 
 # %% [markdown]
-# If training clips are restored much better than new ones, the network has learned them by heart and more clips would help: the generator makes as many as you like, which is what tier T1 uses. If both are alike, it is too small or not trained enough.
+# Training clips are restored no better than new ones. So it has learned nothing by heart: it is too small, not trained enough, or at the limit of 64 numbers. (Were they restored much better, more clips would help; the generator makes as many as you like.)
 #
 # %% [markdown]
 # ### Rate and distortion
@@ -684,8 +683,9 @@ _ = ax.legend(loc="upper left", fontsize=8)
 # %%
 cheapest = by_codec[0][0]
 rates, heights = zip(*sorted(by_components), strict=True)
-at_bits = [np.interp(np.log(bits), np.log(rates), heights) for bits, _ in by_network]
-ahead = [round(float(mine - theirs), 1) for (_, mine), theirs in zip(by_network, at_bits)]
+both = [point for point in by_network if point[0] <= rates[-1]]  # where components have a rate, too
+at_bits = [np.interp(np.log(bits), np.log(rates), heights) for bits, _ in both]
+ahead = [round(float(mine - theirs), 1) for (_, mine), theirs in zip(both, at_bits)]
 print("network minus components at equal bits (dB), fine to coarse:", ahead)
 assert by_network[-1][0] < cheapest
 
@@ -718,7 +718,7 @@ for name, score in recorded["psnr"].items():
 # That is numbers; now bits. The lengths come from how often each grid point occurs in the *training* clips, so a test clip pays for what is rare. And each number is rounded as finely as it matters: by how far a little more of it
 # moves the decoded clip. For components that is one step for all, as above; for the network it is measured.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-10-many", "caption": "Rate against distortion with 20,000 clips, recorded. At equal bits the network lies above either number of components wherever both exist and the grid is not very coarse; 128 components go on rising where 64 numbers have met their ceiling. H.264 begins at two thousand bits, and passes all codes soon after."}, "image": {"alt": "Decibels against bits a clip, logarithmic. The network's curves, on top of each other, lie above those of 64 and 128 components from fifty to two hundred bits; far to the right H.264 rises steeply"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-10-many", "caption": "Rate against distortion with 20,000 clips, recorded. At equal bits the network lies above either number of components wherever both exist and the grid is not very coarse; 128 components go on rising where 64 numbers have met their ceiling. H.264 begins at two thousand bits, and passes all codes soon after."}, "image": {"alt": "Decibels against bits a clip, logarithmic. The network's curve lies above those of 64 and 128 components from fifty to two hundred bits; far to the right H.264 rises steeply"}}
 fig, ax = plt.subplots(figsize=(6.5, 3.2))
 shown = {
     "network, seed 0": "network",
@@ -805,7 +805,7 @@ print(f"worst trained seed minus components: {more:+.2f};", "holds" if more >= 0
 _ = plots.intervals(probes, "test accuracy of a linear probe", chance=1 / 12)
 
 # %% [markdown]
-# A linear code of a clip is a sum of terms that each look at one frame, so chapter 3's second theorem binds the probe of the components: it may tell the pairs, not the directions. What the network adds is not linear, and need not obey it. Whether reconstruction makes it say something about directions is what the numbers above answer.
+# A linear code of a clip is a sum of terms that each look at one frame, so chapter 3's second theorem binds the probe of the components: its mean score is the same for both directions. What the network adds is not linear, and need not obey it. Overall it says no more than the components do: the prediction failed. Directions alone were not scored here.
 #
 # ## Experiment: the code as a filter for the unusual
 #
@@ -942,13 +942,13 @@ for kind in ("TCN", "GRU", "LSTM"):
 assert min(memory["TCN"]) > 0.95 and sum(memory["LSTM"]) / len(memory["LSTM"]) < 0.9
 
 # %% [markdown]
-# Where a best rate lies on the edge of the grid, the grid was too narrow for that network, and the gap is not settled by it. And is it a limit of what a GRU can hold, or of how fast it learns? Give it four times the steps, at no more than the middle rate.
+# All three best rates lie on an edge of the grid. It was too narrow, and the gap is not settled by it. And is it a limit of what a GRU can hold, or of how fast it learns? Give it four times the steps, at no more than the middle rate.
 
 # %%
 patient = remember(build("GRU", 0), min(rates["GRU"], 3e-2), 0, 4 * sizes.steps)[1]
 print(f"GRU with {4 * sizes.steps} steps: {patient:.2f}")
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-10-memory", "caption": "Copying three symbols over twenty-three empty steps, networks of equal size, each at its own best learning rate, after equal steps. A dot per seed. The convolution has it; the recurrent ones are still on their way or at chance."}, "image": {"alt": "Three rows of dots: TCN at one, GRU in between with a spread, LSTM near chance at one eighth"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-10-memory", "caption": "Copying three symbols over twenty-three empty steps, networks of equal size, each at the best of three learning rates (for all three an end of the grid), after equal steps. A dot per seed. The convolution has it; the recurrent ones are still on their way or at chance."}, "image": {"alt": "Three rows of dots: TCN at one, GRU in between with a spread, LSTM near chance at one eighth"}}
 _ = plots.intervals(memory, "symbols copied correctly", chance=1 / 8)
 
 # %% [markdown]
@@ -998,17 +998,22 @@ print({name: [round(value, 2) for value in scores] for name, scores in deep.item
 
 
 # %% [markdown]
-# So much for training. What can be *expressed*? A plain block that is wider by twice the channels carries its input through as $\operatorname{relu}(x) - \operatorname{relu}(-x) = x$, and then it is the residual block, number for number:
+# So much for training. What can be *expressed*? Plain layers that are wider by twice the channels, and one layer more, carry their input through as $\operatorname{relu}(x) - \operatorname{relu}(-x) = x$, and then they are the residual block, number for number:
 
 # %%
 x, first, second = torch.randn(2, 4, 9), torch.randn(6, 4, 3), torch.randn(4, 6, 3)
 through = torch.zeros(4, 4, 3)
 through[:, :, -1] = torch.eye(4)
-residual = causal(causal(x, first, None, 1).relu(), second, None, 1) + x
-wide = torch.cat([first, through, -through]), torch.cat([second, through, -through], 1)
-plain = causal(causal(x, wide[0], None, 1).relu(), wide[1], None, 1)
+branch = causal(causal(x, first, None, 1).relu(), second, None, 1).relu()
+residual = (x + branch).relu()
+beside = torch.zeros(12, 14, 3)  # the branch's second layer, and x and -x carried past it
+beside[:4, :6], beside[4:8, 6:10], beside[8:, 10:] = second, through, through
+wide = (torch.cat([first, through, -through]), beside, torch.cat([through, through, -through], 1))
+plain = x
+for weight in wide:
+    plain = causal(plain, weight, None, 1).relu()
 expressible = torch.allclose(plain, residual, atol=1e-5)
-print("a plain block expresses the residual one:", expressible)
+print("plain layers express the residual block:", expressible)
 
 # %%
 kept, cut = (sum(scores) / len(scores) for scores in deep.values())
@@ -1017,7 +1022,7 @@ verdict = "seeds apart" if apart else "seeds overlapping"
 ledger.claim(
     "E11",
     "corrected" if expressible else "holds",
-    "A wider plain block can carry its input through, so the shortcut adds nothing to what can be "
+    "Wider plain layers can carry their input through, so the shortcut adds nothing to what can be "
     f"expressed; it may change how fast training finds it. Early in training twelve "
     f"convolutions copy {kept:.2f} with shortcuts and {cut:.2f} without, {verdict}.",
 )

@@ -552,7 +552,7 @@ print("prediction", "holds" if kept_word else "REFUTED")
 
 # %% [markdown]
 # Nobody told the network what "left" is, and clips that move left lie together: against the random encoder every protocol says so. Against pixels the verdict depends on the judge. A *linear* probe on centred pixels is a sum of terms of single frames, and chapter 3 says how much such a sum can know. Their nearest *neighbours*
-# are another matter: on level 1, among still backgrounds, two clips of the same motion at a similar place overlap pixel by pixel, and no network is needed. So a claim that learning beats naive would have to be made on level 2, where the neighbours fail (chapter 3). There, this encoder at this budget learned little, which is worth knowing too.
+# are another matter: on level 1, among still backgrounds, two clips of the same motion at a similar place overlap pixel by pixel, and no network is needed. So a claim that learning beats naive would have to be made on level 2, where the neighbours are much weaker (chapter 3). There, this encoder at this budget learned nothing that k-NN shows, and stays behind those neighbours, which is worth knowing too.
 #
 # That run, and three experiments further down, take minutes. They were run once, with three seeds each, by the cells of this page that define them, and are read from their receipt. To run them again:
 #
@@ -610,7 +610,7 @@ plain = pretrain(0, contrast(trace=trace["NT-Xent"]))
 vicreg = pretrain(0, contrast(loss=spread_more, trace=trace["VICReg"]))
 collapsed = pretrain(0, contrast(loss=only_alike, trace=trace["views alike, nothing else"]))
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-11-collapse", "caption": "Signs of life during training. With nothing but 'views alike', alignment looks best of all while uniformity climbs to 0: every clip has gone to one point. NT-Xent spreads directions most; VICReg keeps a spread of its own kind."}, "image": {"alt": "Three panels over training steps: effective rank, alignment, uniformity. The collapsing run has alignment and uniformity near zero; the other two stay spread out while their alignment falls"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-11-collapse", "caption": "Signs of life during training. With nothing but 'views alike', alignment looks best of all while uniformity climbs to 0: every clip has gone to one point. NT-Xent spreads directions most; VICReg keeps a spread of its own kind."}, "image": {"alt": "Three panels over training steps: effective rank, alignment, uniformity. The collapsing run has alignment and uniformity near zero; the other two stay spread out, with alignment between 0.3 and 0.5"}}
 fig, axes = plt.subplots(1, 3, figsize=(9, 2.6))
 names = ("effective rank", "alignment (0: alike)", "uniformity (0: one point)")
 for ax, which, label in zip(axes, range(3), names, strict=True):
@@ -715,10 +715,11 @@ print(
 print("mirrored:", "holds" if hit[0] < kept - 0.1 else "REFUTED")
 for name in ("backwards", "shuffled"):
     print(f"{name}:", "holds" if mean[name] < mean["as above"] - 0.10 else "REFUTED")
-print("negative:", "holds" if fade[4] < fade[[0, 1, 2, 3, 5]].mean() - 0.1 else "REFUTED")
+others = fade[[0, 1, 2, 3, 5]].mean()
+print("negative:", "holds" if fade[4] < others - 0.1 and others > -0.1 else "REFUTED")
 
 # %% [markdown]
-# All four lines say *holds*, and one of them should not persuade you. Mirrored views cost left/right a little, on average, while the other pairs gained a little; that is just enough for the rule, and by seed the change runs from a gain of 0.12 to a loss of 0.29. Three seeds do not settle it. Backwards and shuffled views cost every direction that had been learned, and the pair hardly anything.
+# Three lines say *holds*, and one of them should not persuade you; negatives are refuted, for what should have been kept fell too. Mirrored views cost left/right a little, on average, while the other pairs gained a little; that is just enough for the rule, and by seed the change runs from a gain of 0.12 to a loss of 0.29. Three seeds do not settle it. Backwards and shuffled views cost every direction that had been learned, and the pair hardly anything.
 #
 # Look at negatives: vanish/appear suffers most, but much else goes with it. After the mean over time is gone, a digit that leaves a place and a digit
 # that arrives there are *nearly* each other's negative too, up to what the rest of the track looks like. A harmless-looking colour augmentation, copied from a recipe for photographs, can cost more than playing backwards.
@@ -799,7 +800,7 @@ curves = {name: torch.tensor(rows) for name, rows in recorded["labels"].items()}
 for name, rows in curves.items():
     print(f"{name:27s}", *(f"{n}: {a:.2f}  " for n, a in zip(amounts, rows.mean(0), strict=True)))
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-11-labels", "caption": "Test accuracy against the number of labels, a thin line per seed, thick the mean. A probe on pretrained features is far above one on random features. With few labels training the whole network is better still, and where it started matters less."}, "image": {"alt": "Four bundles of rising curves over a logarithmic axis of labels; the two that train the whole network on top, the pretrained probe below them with few labels and level with many, the random probe far below"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-11-labels", "caption": "Test accuracy against the number of labels, a thin line per seed, thick the mean. A probe on pretrained features is far above one on random features. With few labels training the whole network is better still, and where it started matters less."}, "image": {"alt": "Four bundles of curves over a logarithmic axis of labels, the two probes rising throughout; the two that train the whole network on top, the pretrained probe below them with few labels and level with many, the random probe far below"}}
 fig, ax = plt.subplots(figsize=(5.5, 2.9))
 for (name, rows), color in zip(curves.items(), plots.COLORS, strict=False):
     ax.plot(amounts, rows.T, color=color, lw=0.8, alpha=0.6)
@@ -1060,16 +1061,18 @@ print(f"numbers to train: {size[0]:,} against {size[1]:,}")
 print(f"largest loss by sharing: {-min(difference.values()):.2f}")
 
 # %% tags=["hide-input"]
+chance = torch.tensor([1 / n for n in tasks.values()])
+learnt = bool((alone.mean(0) > chance + 0.1).all())  # sharing what nobody learned tests nothing
 ledger.claim(
     "B10",
-    "holds" if min(difference.values()) > -0.05 else "partly",
+    "holds" if learnt and min(difference.values()) > -0.05 else "partly",
     "Shared backbone minus one model a task, level 1: "
     + ", ".join(f"{task} {d:+.2f}" for task, d in difference.items())
     + f" ({len(shared)} seeds), with {size[0] / size[1]:.0%} of the numbers to train.",
 )
 
 # %% [markdown]
-# One representation can serve several tasks, at about a third of the size, if the tasks were *there when it was made*; the differences above say what it costs. That is another matter than a contrastive representation serving any task: what its views
+# Sharing cost little in motion, at about a third of the size, with tasks that were *there when it was made*. Digit and speed lie hardly above chance either way, so they test nothing here, and the claim is no more than partly right. That is another matter than a contrastive representation serving any task: what its views
 # vary, speed for instance, it is paid to forget.
 #
 # ## Break it: maximise the contrastive loss
@@ -1125,9 +1128,9 @@ ledger.claim(
 )
 
 # %% [markdown]
-# You might expect partners to be driven apart. They cannot be, for a network does not know which view is the first; the worst it can do is to make all views alike. So the maximised contrastive loss ends in
+# You might expect partners to be driven apart. They are not: a network does not know which view is the first. Here it makes all views alike. So the maximised contrastive loss ends in
 # the very collapse that the loss was invented to prevent, at $\log(2N-1)$. The training curve "improves" all the way, since the number called loss goes where it was told to. The check
-# that fires is `picked`: it needs no labels, so you can always afford it.
+# that fires is uniformity, at 0 instead of about −3. The share of partners picked falls by half only, for tiny differences still tell. Neither needs labels, so you can always afford them.
 #
 # ### The sum without a positive
 #
@@ -1227,7 +1230,7 @@ ledger.claim(
 # | the concatenated maps go into the loss | pool or read them to one vector a clip |
 # | cross-entropy between a slice and a sample | cosine, and a cross-entropy over candidates |
 # | augmentation helps | it decides what is learned; some views destroy the label |
-# | contrastive learning generalises better | than a random encoder, under every protocol, by much only under the linear probe; not than supervised training with the same views |
+# | contrastive learning generalises better | than a random encoder, under every protocol, by much only under the linear probe; than supervised training with the same views by a tenth at most, and where labels are few |
 # | one representation for several tasks | for those it was made for |
 #
 # ## What you should know
@@ -1237,7 +1240,7 @@ ledger.claim(
 # - Watch alignment and uniformity together, and the rank. A collapsed encoder has the best alignment of all.
 # - Views are the teaching. What two views share is kept; what they do not is thrown away, and nobody warns you.
 # - A probe needs its protocol beside it: what is frozen, which layer, how chosen, and the random encoder's number.
-# - Pretraining is worth much when the encoder stays frozen. Trained end to end with the same views and steps, this small set did not show it saving labels.
+# - Pretraining is worth much when the encoder stays frozen. Trained end to end with the same views and steps it was ahead by a tenth with two labels a class, and by a few hundredths with more.
 # - Choose the judge before the result: a linear probe, neighbours and fine-tuning can each tell another story.
 #
 # **Recall.** Answer before you unfold.

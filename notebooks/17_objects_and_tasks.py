@@ -215,7 +215,7 @@ schematics.cells(
 )
 
 # %% [markdown]
-# All $n!$ orders can be tried for three. The **Hungarian method** {cite}`kuhn1955hungarian` needs about $n^3$ steps. It gives each row and each column a price $u_i$, $v_j$ so that no pair costs less than its two prices, $c_{ij} \ge u_i + v_j$; any assignment along pairs that cost *exactly* their prices is then the cheapest, because every assignment pays at least all prices. Rows join one by one. Where the cheapest column is taken already, prices rise until a chain of exchanges comes free:
+# All $n!$ orders can be tried for three. The **Hungarian method** {cite}`kuhn1955hungarian` needs about $n^3$ steps. It wants sums to be small, so our cost $c_{ij}$ is minus the overlap. It gives each row and each column a price $u_i$, $v_j$ so that no pair costs less than its two prices, $c_{ij} \ge u_i + v_j$; any assignment along pairs that cost *exactly* their prices is then the cheapest, because every assignment pays at least all prices. Rows join one by one. Where the cheapest column is taken already, the rows' prices rise, and those of the taken columns fall by as much, until a chain of exchanges comes free:
 
 
 # %%
@@ -232,7 +232,7 @@ def hungarian(cost):
             left = cost[row, free] - u[row] - v[free]
             better = free[left < slack[free]]
             slack[better], came[better] = left[left < slack[free]], j
-            step = slack[free].min()  # prices rise by this much
+            step = slack[free].min()  # rows' prices rise, taken columns' fall, by this much
             u[owner[seen]] += step
             v[seen] -= step
             slack[free] -= step
@@ -270,6 +270,8 @@ schematics.label(ax, "left, top, right, bottom", (12, 0.5), fontsize=8)
 
 # %% [markdown]
 # Four losses are added. For the middle, the focal loss {cite}`lin2017focal` in CenterNet's form: of 64 cells hardly two hold a middle, and the factor $p^2$ keeps the many easy *no*s from drowning them. Cross-entropy for the class, L1 for the corners, and $1 - \mathrm{GIoU}$: a corner that is off by a pixel costs the same L1 in a large box and in a small one, and far more GIoU in the small one.
+#
+# Let $p$ be the chance that the network gives a cell to hold a middle, and $N$ the number of middles; a cell is *at a middle* if its bump is above .3 and no neighbour's is higher:
 #
 # $$\ell_\text{middle} = -\frac1N \sum_\text{cells} \begin{cases} (1-p)^2 \log p & \text{at a middle}\\ (1-y)^4\, p^2 \log(1-p) & \text{elsewhere, $y$ the bump}\end{cases}$$
 #
@@ -323,7 +325,7 @@ assert suppress(some, sure, 0.4) == ops.nms(some, sure, 0.4).tolist()
 print(len(suppress(some, sure, 0.4)), "of 60 stay, as torchvision's")
 
 # %% [markdown]
-# On a grid there is a shorter way: a cell counts if none of its eight neighbours says yes more loudly. One max-pooling finds these peaks. The price is the same for both: two objects whose middles lie in one cell are one.
+# On a grid there is a shorter way: a cell counts if none of its eight neighbours says yes more loudly. One max-pooling finds these peaks. Each has its price: non-maximum suppression loses an object that overlaps a surer one too much, the peaks lose one whose middle lies in the cell of a surer one, or next to it.
 #
 # ## What is a set of boxes worth?
 #
@@ -381,10 +383,11 @@ ours = mean_average_precision(**stored)
 for mine, theirs in (("map", "map"), ("ap50", "map_50"), ("ap75", "map_75")):
     assert np.isclose(ours[mine], answers[theirs], atol=1e-6)
     print(f"{mine}: {ours[mine]:.3f}, torchmetrics {answers[theirs]:.3f}")
-#
+
+# %% [markdown]
 # ## Experiment: what is time good for?
 #
-# One network, two ways to feed it. *All frames*: clips of eight. *Each frame alone*: every frame as a clip of length one, so that the layers over time see only padding. Same weights to train, same number of updates, the rate chosen for each on validation.
+# One network, two ways to feed it. *All frames*: clips of eight. *Each frame alone*: every frame as a clip of length one, so that the layers over time see only padding. Same weights to train, same number of updates, the rate chosen for each by its validation loss after a third of these updates.
 #
 # **Prediction.** *Where*: no gain beyond .05 in average precision at overlap .5, since a digit shows in one frame. *What*: with the direction as class, all frames exceed each frame alone by at least .4. Refuted by anything else. As a control, one box that never changes: the mean of all training boxes.
 
@@ -512,7 +515,7 @@ constant = [(mean_box, torch.ones(1), torch.zeros(1).long()) for _ in there]
 control = where_and_what(constant, there)
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-17-time", "caption": "Average precision on test scenes, a dot per seed. Where: boxes, whatever they are called, at overlaps of .5 and .75. What: boxes with the right direction. Red: the mean box."}, "image": {"alt": "Three panels with two rows each; in the first two the rows lie close together, in the third all frames lie far right and each frame alone near zero"}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-17-time", "caption": "Average precision on test scenes, a dot per seed. Where: boxes, whatever they are called, at overlaps of .5 and .75. What: boxes with the right direction. Red: the mean box."}, "image": {"alt": "Three panels with two rows each; in the first the rows lie close together, in the second each frame alone lies ahead, in the third all frames lie far right and each frame alone near zero"}}
 fig, axes = plt.subplots(1, 3, figsize=(9.5, 1.6), sharey=True)
 for ax, name in zip(axes, control, strict=True):
     plots.intervals({arm: [run[name] for run in r] for arm, r in runs.items()}, name, ax=ax)
@@ -539,7 +542,7 @@ assert gain["what 50"][0] - gain["what 50"][1] > 0
 # %% [markdown]
 # At the stricter overlap the single frames are even ahead: in as many updates, a network that also has to relate frames learned less about edges. That is a guess at the reason; the score is not. (Would more updates close the gap? `epochs` in the first cell.)
 #
-# So ask what your question needs before you pay for time. If it is *where*, run a detector on single frames, and spend what you saved on resolution. If it is *what is going on*, no amount of resolution replaces the second frame. (Where an object is hidden in some frames, the first half changes: see the exercises.)
+# So ask what your question needs before you pay for time. If it is *where*, run a detector on single frames, and spend what you saved on resolution. If it is *what is going on*, no amount of resolution replaces the second frame. (Where an object is hidden in some frames, the first half may change: see the exercises.)
 
 # %% tags=["hide-input"]
 ap = [run["where 50"] for run in runs["all frames"]]
@@ -706,7 +709,7 @@ print("best pairs no worse:", "holds" if first[0] <= 0 else "REFUTED")
 print("ahead better:", "holds" if sum(second) < 0 else "REFUTED" if second[0] >= 0 else "open")
 
 # %% [markdown]
-# Greedy and best pairs agree box by box: at this overlap one to three digits are never so close that the first choice spoils another. What pays is to look ahead, and IDF1 shows it more than MOTA does. The last row links nothing, so that every box is a track of its own, and MOTA counts a switch for almost every box. As soon as anything is linked, switches are few beside misses and false boxes, and MOTA is mostly a score of the detector. If you need to know *who*, read IDF1.
+# Greedy and best pairs make as many switches in every scene: one to three digits are seldom so close that the first choice spoils another. What pays is to look ahead, and IDF1 shows it more than MOTA does. The last row links nothing, so that every box is a track of its own, and MOTA counts a switch for almost every box. As soon as anything is linked, misses and false boxes together outweigh the switches, and MOTA is more a score of the detector than of the linking. If you need to know *who*, read IDF1.
 #
 # ## Real-looking objects
 #
@@ -750,9 +753,9 @@ for row, i in zip(axes, sorted(place.values()), strict=True):
     row[0].set_ylabel("\n".join(KINDS[k] for k in some.moves[i, :3]), rotation=0, ha="right", va="center", fontsize=7)  # fmt: skip
 
 # %% [markdown]
-# The same detector, with one more stage of the frame network for frames of twice the side, so that its grid stays 8 × 8. The class is now a *kind*: an imp, three sorts of soldiers, a demon, a barrel. Training, choosing the rate and testing use different maps; the monsters are the same.
+# The same detector, with one more stage of the frame network for frames of twice the side, so that its grid stays 8 × 8. The class is now a *kind*: an imp, three sorts of soldiers, a demon, a barrel. The rate is again chosen after a third of the updates. Training, choosing the rate and testing use different maps; the monsters are the same.
 #
-# **Prediction**, written before the run. A kind, unlike a movement, shows in one frame. So on unseen maps all frames gain no more than .05 in mAP (kinds as classes, overlap .5) over each frame alone. *Refuted* if the interval of the gain over the maps lies above .05, *open* if .05 lies within it. And looking ahead makes fewer switches than best pairs: here the camera moves, and everything with it.
+# **Prediction**, written before the run. A kind, unlike a movement, shows in one frame. So on unseen maps all frames gain no more than .05 in mAP (kinds as classes, overlap .5) over each frame alone. *Refuted* if the interval of the gain over the maps lies above .05, *open* if .05 lies within it. And looking ahead makes fewer switches than best pairs (*refuted* if the mean is not below zero): here the camera moves, and everything with it.
 
 
 # %% tags=["protocol"]
@@ -926,7 +929,9 @@ print("ahead better:", "holds" if mean + half < 0 else "REFUTED" if mean >= 0 el
 #
 # A cross-entropy of 2.3 and a squared error of 0.05 have nothing to do with one another. Adding them says that they do. Kendall and colleagues {cite}`kendall2018uncertainty` let each task have a variance $\sigma_i^2 = e^{s_i}$ that is learned along:
 #
-# $$\ell = \sum_i e^{-s_i}\,\ell_i + s_i .$$
+# $$\ell = \sum_i \bigl(e^{-s_i}\,\ell_i + s_i\bigr)$$
+#
+# (the paper's factors of one half are left out).
 #
 # Were the losses fixed numbers, the best $s_i$ would be $\log \ell_i$: differentiate, $-e^{-s_i}\ell_i + 1 = 0$. Then $e^{-s_i}\ell_i = 1$ for every task. It is a way of *dividing each loss by its own size*, slowly.
 
@@ -1031,7 +1036,7 @@ def task_scores(model, split):
     """At the cell of each object's middle: is each answer right, and how much of the speed's variance is told."""
     said, digit, speed = model(split.float())
     owner, weight = owned(split.boxes)
-    at = weight > 0.7  # at most half a cell off
+    at = weight > 0.7  # at most two thirds of a cell off
     true = {k: x.gather(1, owner.flatten(1)).view_as(owner)[at] for k, x in (("direction", split.moves), ("digit", split.digits), ("speed", speeds(split.boxes)))}  # fmt: skip
     b, t, *_ = at.nonzero(as_tuple=True)
     overlap = iou(said.boxes[at], split.boxes[b, owner[at], t])
@@ -1166,7 +1171,7 @@ print("sharing loses at most .05:", "holds" if min(m for m, _ in sharing.values(
 print("weighting helps speed:", "holds" if weighting["speed"][0] - weighting["speed"][1] > 0.05 else "not shown")  # fmt: skip
 
 # %% [markdown]
-# Sharing did not cost, also now that every row has a rate of its own; for direction, box and speed it paid beyond the interval. Gradients that conflict in most of the pairs, and yet a gain: a negative cosine is a symptom, not a verdict. Four tasks' updates went through one backbone, and what the box needs of it (edges, places) the direction and the speed need too; a model alone had a quarter of the updates to find it. The speed, the smallest of the losses, was not learned alone at any of the rates tried: its share is below zero on average, worse than always saying the mean. Weighted by their variances the tasks differ little from the plain sum; the speed moves as predicted, but three seeds leave the gain within its interval. The digit stays at chance in every row, so nothing is compared there: these few updates do not teach ten shapes of twelve pixels.
+# Sharing did not cost, also now that every row has a rate of its own; for direction, box and speed it paid beyond the interval. Cosines a little below zero in five of six pairs, and yet a gain: a negative cosine is a symptom, not a verdict. Four tasks' updates went through one backbone, and what the box needs of it (edges, places) the direction and the speed need too; a model alone had a quarter of the updates to find it. The speed, the task with the shortest gradient, was not learned alone at any of the rates tried: its share is below zero on average, worse than always saying the mean. Weighted by their variances the tasks differ little from the plain sum; the speed moves as predicted, but three seeds leave the gain within its interval. The digit stays at chance in every row, so nothing is compared there: these few updates do not teach ten shapes of twelve pixels.
 #
 # This is a statement about equal *total* cost. With as many updates for each single model as for the shared one, four times as many in all, it may turn round ({chapter}`11` has that comparison, and the last exercise asks for it here).
 #
@@ -1187,7 +1192,7 @@ wrong = where_and_what(bad_found, bad_there)
 print({name: (round(live[name], 2), round(wrong[name], 2)) for name in live})
 
 # %% [markdown]
-# No error and no warning, only a score of nearly nothing; you would go and train longer. What happened: a box near the upper left corner, wider than its distance from the left side, is still a box, if a wrong one. Every other one has a side below zero and shares nothing with anything, not even with itself. Two lines, on the first batch, find it:
+# No error and no warning, only a score of nearly nothing; you would go and train longer. What happened: a box near the upper left corner, wider than its distance from the left side and higher than its distance from the top, is still a box, if a wrong one. Every other one has a side below zero and shares nothing with anything, not even with itself. Two lines, on the first batch, find it:
 
 # %% tags=["nbval-check-output"]
 boxes = torch.cat([b for b, _ in there])

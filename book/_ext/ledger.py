@@ -1,6 +1,6 @@
 """The claims ledger: what book/claims.yml lists, joined with the verdicts that executed chapters recorded.
 
-Verdicts and numbers are never typed: they are outputs of ``sora_nb.ledger.claim`` in the staged notebooks. An unknown
+Verdicts and numbers are not typed here: they are outputs of ``sora_nb.ledger.claim`` in the staged notebooks. An unknown
 claim, an unknown verdict, or two chapters that disagree stop the build.
 """
 

@@ -489,7 +489,7 @@ assert torch.isfinite(_big) and abs(float(_big) - 4000) < 1, (
 #
 # INSTANCE.questions
 #
-# **Predict** first, on paper: for which of them do a clip and its reversal always have the *same* summary? Then **run** it: write the six in a cell of your own and try random clips. Enter what is true: `True` for a summary that is the same
+# **Predict** first, on paper: for which of them do a clip and its reversal always have the *same* summary? Then **run** it: write the six in a cell of your own and try random clips. Enter what is true as a dictionary `blind` whose keys are the six names, spelled as above: `True` for a summary that is the same
 # for every clip and its reversal.
 
 # %% nbgrader={"grade": false, "grade_id": "blind", "locked": false, "schema_version": 3, "solution": true, "task": false}

@@ -470,7 +470,7 @@ for _out, _in, _side, _with in [
 # ## 6 · A word has no slope (10 points; chapter 7)
 #
 # Quantise features $x$ $(N, F)$ with a codebook $(J, F)$. Return three things: the vectors, which as *values* are the nearest codes, and through which the gradient passes to $x$ *unchanged*; the words, the numbers of the nearest codes (int64); and the commitment
-# loss $\beta\operatorname{mean}\big((x - \operatorname{sg}[e])^2\big)$, the mean taken over all $N F$ entries. Near means by Euclidean distance. The codebook learns by moving averages: it gets no gradient, neither through the vectors nor from the loss.
+# loss $\lambda\operatorname{mean}\big((x - \operatorname{sg}[e])^2\big)$, with $\lambda$ the argument `beta`, the mean taken over all $N F$ entries. Near means by Euclidean distance. The codebook learns by moving averages: it gets no gradient, neither through the vectors nor from the loss.
 
 
 # %% nbgrader={"grade": false, "grade_id": "speak", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -542,7 +542,7 @@ for _n, _j, _f, _dtype in [
 #
 # INSTANCE.questions
 #
-# **Predict** first, on paper: for which of them is the average *always the same* for a clip and for its reversal? Then **run** it: build the six from chapters 5 and 6 in cells of your own and try random clips. Enter what is true: `True` for a network that gives a clip and its reversal
+# **Predict** first, on paper: for which of them is the average *always the same* for a clip and for its reversal? Then **run** it: build the six from chapters 5 and 6 in cells of your own and try random clips. Enter what is true as a dictionary `blind` whose keys are the six names, spelled as above: `True` for a network that gives a clip and its reversal
 # the same average.
 
 # %% nbgrader={"grade": false, "grade_id": "bag", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -608,8 +608,8 @@ for _name, _answer in blind.items():
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# **Explain**, in at most 200 words. (a) Why do the blind ones lose the order? Name the property that the layers have, and the step at which the order is lost for good. (b) Article A adds its position code *after* attention. When is that harmless, and when is it useless? (c) A seventh network has no attention: it adds a sinusoidal
-# code to each frame, puts each token through a feed-forward network, and averages. Is it blind? Can a classifier on its average get the expected loss within a pair below $\log 2$ on the motion set?
+# **Explain**, in at most 200 words. (a) Why do the blind ones lose the order? Name the property that the layers have, and the step at which the order is lost for good. (b) Article A adds its position code *after* attention. When is that useless, and when does the average still depend on the order? (c) A seventh network has no attention: it adds a sinusoidal
+# code to each frame, puts each token through a feed-forward network, and averages. Is it blind? Can a *linear* classifier on its average get the expected loss within a pair below $\log 2$ on the motion set?
 #
 # | points | for |
 # |---|---|

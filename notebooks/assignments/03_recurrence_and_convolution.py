@@ -549,7 +549,7 @@ for _batch, _d, _taps, _dilations, _long in [
 #
 # INSTANCE.questions
 #
-# **Predict** first, on paper: which of them reach back? Then **run** it: chapter 8 has `reach`. Enter what is true: `True` for a network that reaches back.
+# **Predict** first, on paper: which of them reach back? Then **run** it: chapter 8 has `reach`. Enter what is true as a dictionary `reaches` whose keys are the six names, spelled as above: `True` for a network that reaches back.
 
 # %% nbgrader={"grade": false, "grade_id": "far", "locked": false, "schema_version": 3, "solution": true, "task": false}
 ### BEGIN SOLUTION

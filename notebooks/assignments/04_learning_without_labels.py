@@ -521,11 +521,11 @@ for _r in (1, 3, 5):
 # %% [markdown]
 # ## 7 · Predict, run, explain: which views keep the label? (6 + 8 points; chapter 11)
 #
-# A toy video: a ring of INSTANCE.places places, a bright spot that walks one place a frame, right or left, for 40 frames; it starts anywhere. The label is the direction. A **view** keeps the label if in *every* viewed clip the spot still walks (by the shorter way round, from frame to frame) in the direction it had.
+# A toy video: a ring of INSTANCE.places places, a bright spot that walks one place a frame, right or left, for 40 frames; it starts anywhere. The label is the direction. A **view** keeps the label if in *every* viewed clip the spot moves, and each time it does (by the shorter way round, from frame to frame; it may rest between) it goes in the direction it had.
 #
 # INSTANCE.questions
 #
-# ("Mirrored" is place $p$ become place INSTANCE.round_trip − $p$; "one frame in $n$ kept" keeps the frames 0, $n$, 2$n$, …; random numbers are drawn anew for each clip.) **Predict** first, on paper. Then **run** it: make such clips and their views in a cell of your own. Enter what is true: `True` for a view that keeps
+# ("Mirrored" is place $p$ become place INSTANCE.round_trip − $p$; "one frame in $n$ kept" keeps the frames 0, $n$, 2$n$, …; random numbers are drawn anew for each clip.) **Predict** first, on paper. Then **run** it: make such clips and their views in a cell of your own. Enter what is true as a dictionary `keeps` whose keys are the six names, spelled as above: `True` for a view that keeps
 # the label.
 
 # %% nbgrader={"grade": false, "grade_id": "views", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -609,7 +609,7 @@ for _name, _answer in keeps.items():
 # %% [markdown]
 # ## 8 · Measure: a direction nobody named (12 points; chapter 11)
 #
-# The same ring, four frames, with noise. `teach` trains a small network with NT-Xent on two views of each of 1,024 clips, without labels; `view` is all that you decide. Then come a few labels: its five nearest of 200 labelled clips vote on each of 200 new ones. The catch: the labelled clips start in the first half of the ring, the new ones in the other. Without a
+# The same ring, four frames, with noise. `teach` trains a small network with NT-Xent on two views of each of 1,024 clips, without labels; `view` is all that you decide. Then come a few labels: for each of 200 new clips the five nearest of 200 labelled ones vote. The catch: the labelled clips start in the first half of the ring, the new ones in the other. Without a
 # view worth the name the network learns *where* the spot walks, and the neighbours are no help.
 #
 # Write `view`, which makes a random view of each clip of a batch $(n, 4, \text{INSTANCE.places})$; all that is random must follow from `seed`, which is another one at every call. The accuracy should be at least **0.9** for every seed. A run takes about half a second of processor time.

@@ -43,7 +43,7 @@ from torch.nn import functional as F
 # %% [markdown]
 # ## 1 · Seed by seed (5 + 6 points)
 #
-# Two designs were trained with the same seeds. A seed that draws a lucky order of the clips is lucky for both, so the spread of the *differences* is smaller than that of the scores. For $n$ differences
+# Two designs were trained with the same seeds. A seed that draws a lucky order of the clips may be lucky for both; then the *differences* spread less than two independent scores would. Whether it is so or not, the interval belongs to the differences, seed by seed. For $n$ differences
 # $d_s = a_s - b_s$ with mean $\bar d$ and standard deviation $\sigma$ (the one that divides by $n - 1$), the 95 % interval is $\bar d \pm t_{n-1}\,\sigma/\sqrt n$. `t_quantile(n)` gives $t_{n-1}$.
 #
 # The scores come as dictionaries `{seed: score}`. Runs finish in any order, so the seeds of the two need not be in the same order. A seed that only one design has, or fewer than two seeds, is an error: raise `ValueError`.
@@ -367,7 +367,7 @@ for _n, _batch, _passes in [(12, 4, 2.5), (11, 3, 3.2), (9, 5, 2.0), (7, 7, 4.0)
 # | name | broken when |
 # |---|---|
 # | `"updates"` | not all runs of the study, tuning runs included, made the same number of updates |
-# | `"seeds"` | not every design is reported with the same seeds, or with fewer than three different ones |
+# | `"seeds"` | the designs are not all reported with the same seeds, or one of them with fewer than three different ones |
 # | `"tuning seed"` | a seed of any tuning run is also that of a reported run |
 # | `"tries"` | not every design was tuned with the same number of different rates |
 # | `"rate"` | a reported run has another rate than that of its design's tuning run with the highest validation score (over all epochs) |
@@ -630,7 +630,7 @@ assert set(broken_rules(_study)) == {"ruler", "source", "updates"}, (
 # INSTANCE.models models are equally good: each answers any clip rightly with probability INSTANCE.worth, independently of the others and of other clips. All are scored on the same number of test clips, and you report the best. Its **lead** is its
 # score minus INSTANCE.worth, on average over all boards that could come out.
 #
-# **Predict** the four leads below on paper, as well as you can. Then **run** it: simulate some thousands of boards. Enter the four numbers, right to ±0.003:
+# **Predict** the four leads below on paper, as well as you can. Then **run** it: simulate some thousands of boards. Enter the four numbers as a dictionary `lead`, right to ±0.003:
 #
 # - `"board"`: the lead of the best of INSTANCE.models on INSTANCE.clips clips;
 # - `"four times the clips"`: the same, with four times as many clips;
@@ -908,7 +908,7 @@ for _trial in range(13):
 # %% [markdown] nbgrader={"grade": true, "grade_id": "study-why", "locked": false, "points": 9, "schema_version": 3, "solution": true, "task": false}
 # ### BEGIN SOLUTION
 # (a) Predicted: "neighbours" is ahead by more than 0.05, since what decides is a relation between two frames and its first layer is made of just these, the same everywhere on the ring. Refuted if the paired interval reached below 0.05. (b) The table as `compare` prints it: five seeds a
-# design, 80 updates a run, the chosen rates, means with intervals, the difference seed by seed, the ruler near one half. (c) If the interval leaves out 0: *in this world, at this size, with 80 updates* the one that shares its weights over places is ahead. The ruler at chance says that no sum over single frames gives the direction
-# away, so both contestants that are beyond it relate frames. Nothing is said about real video, nor about longer training. (d) The best rate may lie at the edge of the three, so one contestant is tuned better than the other: add 1 and look whether the order holds. Or: updates are equal, parameters are not
+# design, 80 updates a run, the chosen rates, means with intervals, the difference seed by seed, the ruler near one half. (c) If the interval leaves out 0: *in this world, at this size, with 80 updates* the one that shares its weights over places is ahead. The ruler at chance says that this linear sum over frames does not find the
+# direction; the theorem of chapter 3 bounds the loss of such sums, not their accuracy. That a contestant far beyond it relates frames is likely; a loss below log 2 would show it. Nothing is said about real video, nor about longer training. (d) The best rate may lie at the edge of the three, so one contestant is tuned better than the other: add 1 and look whether the order holds. Or: updates are equal, parameters are not
 # (110 against some four times as many): widen the smaller one.
 # ### END SOLUTION

@@ -152,7 +152,7 @@ for _n, _d, _classes in [(6, 3, 2), (25, 8, 4), (40, 5, 25), (60, 16, 3)]:
 # %% [markdown]
 # ## 2 · "None of these" (5 + 4 + 4 points; chapter 14)
 #
-# A model that knows twelve classes is shown a thirteenth. It should say so. It can, if its **confidence**, the largest of its softmax probabilities, means something: of the clips that it answers with confidence 0.8, eight of ten should be right. The **expected calibration error** measures how far off that
+# A model that knows twelve classes is shown a thirteenth. It should say so. The usual signal is its **confidence**, the largest of its softmax probabilities; chapter 14 shows how little that knows of strangers. It should at least be right about the known classes: of the clips that it answers with confidence 0.8, eight of ten should be right. The **expected calibration error** measures how far off that
 # is: cut $[0, 1]$ into equal bins (a confidence on an edge belongs to the upper bin, 1 to the last); in each bin take the absolute difference between the mean confidence and the share of right answers; average over bins, each with the share of the clips that lie in it.
 
 
@@ -289,7 +289,7 @@ assert _got == [0, 2], "logits in the thousands must not overflow"
 #
 # INSTANCE.questions
 #
-# **Predict** first: which can leak? Then **run** it: write the six in a cell of your own, and try them on `clip_list()`. Enter what is true: `True` for a split that leaks on some list. Then look at `nearest(train, test)` for a few of them: the accuracy of a nearest neighbour in a world **where there is nothing to learn**: each video
+# **Predict** first: which can leak? Then **run** it: write the six in a cell of your own, and try them on `clip_list()`. Enter what is true as a dictionary `leaks` whose keys are the six names, spelled as above: `True` for a split that leaks on some list. Then look at `nearest(train, test)` for a few of them: the accuracy of a nearest neighbour in a world **where there is nothing to learn**: each video
 # has a look of its own, and its label was drawn by a coin.
 
 
