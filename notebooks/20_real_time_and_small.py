@@ -329,7 +329,7 @@ for name, (step, frames, _) in designs.items():
     )
 
 # %% [markdown]
-# Longer runs are in the receipt: a whole hour of frames of 32 pixels through this chapter's GRU (exported, as below), a tenth of it through each of the others.
+# *Attention, all* shows next to nothing although its state grew by 384 kB: the allocator served it from memory that had been freed before. The size of a process is a coarse witness, good for large leaks; the bytes of the states, above, are the finer one. Longer runs are in the receipt: a whole hour of frames of 32 pixels through this chapter's GRU (exported, as below), a tenth of it through each of the others.
 
 # %%
 receipt = ledger.read_receipt(RECEIPT)
@@ -1225,7 +1225,7 @@ axes[0].set(ylabel="right")
 _ = fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)  # fmt: skip
 
 # %% [markdown]
-# A quarter of the weights saves about a sixth of the time: the rest goes to the many small operations between the products, of which there are as many as before. Eight bits are for the file here, pruning for both.
+# A quarter of the weights is far from a quarter of the time: the rest goes to the many small operations between the products, of which there are as many as before. Eight bits are for the file here, pruning for both.
 #
 # ## Computation that adapts: leave early
 #
