@@ -58,7 +58,7 @@ from sora_nb.transforms import to_clip
 
 # %% tags=["sizes"]
 sizes = settings(
-    T0=dict(train=2400, tuning=6, passes=24, easy=4, seeds=5, fresh=5040, disturbed=600),
+    T0=dict(train=2400, tuning=6, passes=48, easy=4, seeds=5, fresh=5040, disturbed=600),
     T1=dict(train=12_000, tuning=4, passes=12, easy=4),
 )
 

@@ -38,7 +38,7 @@ CHAPTER = ROOT / "notebooks" / "13_five_designs.py"
 RATES = (1e-3, 3e-3, 9e-3)
 WIDER = 2  # how often a grid grows where its best rate lies on the edge
 TUNING_SEED = 100  # none of the seeds that count
-HALF_SEEDS = 3  # of the runs beside the table: with half the passes, and for as long as the first takes
+BESIDE = 3  # seeds of the runs beside the table: with fewer passes, and for as long as the first takes
 LONG = "mean pool, as long as the first"
 SCORED = ("level2", "level1", "worlds")  # kinds of runs whose weights are kept for the last step
 
@@ -228,21 +228,22 @@ def main() -> None:
     numbers |= {"tuning": tune(p, folder, whole, options.jobs)}
     numbers["rates"] = rates = {name: best(tried) for name, tried in numbers["tuning"].items()}
     single, finals = {name: [rate] for name, rate in rates.items()}, {}
-    shorter = plan(p, "level2", whole, p.sizes.passes // 2, single, list(seeds)[:HALF_SEEDS])
-    numbers["half"] = grouped(shorter, stage(folder, shorter, options.jobs))
+    for part, share in (("quarter", 4), ("half", 2)):
+        shorter = plan(p, "level2", whole, p.sizes.passes // share, single, list(seeds)[:BESIDE])
+        numbers[part] = grouped(shorter, stage(folder, shorter, options.jobs))
     for kind, passes in (("level2", p.sizes.passes), ("level1", p.sizes.easy)):
         runs = plan(p, kind, whole, passes, single, seeds) if kind in options.parts else []
         finals |= {kind: (runs, stage(folder, runs, options.jobs))} if runs else {}
     if "level2" in finals:  # a ruler that trains, also for as many seconds as the first
         runs, results = finals["level2"]
         longer = plan(p, "level2", {LONG: ("mean pool", {})}, as_long(p, grouped(runs, results)),
-                      {LONG: single["mean pool"]}, list(seeds)[:HALF_SEEDS])  # fmt: skip
+                      {LONG: single["mean pool"]}, list(seeds)[:BESIDE])  # fmt: skip
         finals["level2"] = runs + longer, results + stage(folder, longer, options.jobs)
     if "ablations" in options.parts:
         numbers["ablations"] = tune(p, folder, p.ABLATIONS, options.jobs)
         left = {name: [best(tried)] for name, tried in numbers["ablations"].items()}
-        shorter = plan(p, "without", p.ABLATIONS, p.sizes.passes // 2, left, list(seeds)[:HALF_SEEDS])
-        numbers["half"] |= grouped(shorter, stage(folder, shorter, options.jobs))
+        shorter = plan(p, "without", p.ABLATIONS, p.sizes.passes // 4, left, list(seeds)[:BESIDE])
+        numbers["quarter"] |= grouped(shorter, stage(folder, shorter, options.jobs))
     numbers["costs"] = kept(folder / "costs.json", lambda: costs(p))
     last = [(folder, runs, kind) for kind, (runs, _) in finals.items()]  # only now are there test clips
     with multiprocessing.get_context("spawn").Pool(max(1, min(options.jobs, len(last)))) as pool:
