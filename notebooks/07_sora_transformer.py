@@ -775,8 +775,8 @@ for name, gap in receipt["paired"].items():
 # The intervals speak of clips, for the mean of three seeds; the dots show how little the seeds differ. At equal updates:
 #
 # - **Words cost.** Tubelets lose about twelve points of accuracy to 256 words, and fall behind in training too, so part of the loss is slower learning and not a ceiling.
-# - **The token is the limit, not the word.** One token a frame does not learn direction here with continuous features either, though it has more weights. Its training accuracy shows that it trained:
-#   it knows the pair. What it does not find in so many updates is the way.
+# - **At this budget the token is the limit, not the word.** One token a frame does not learn direction here with continuous features either, though it has more weights. Its training accuracy shows that it trained:
+#   it knows the pair. What it does not find in so many updates is the way. (In {chapter}`13`, trained as a whole and for twice as long, one word a frame does find it: the limit is one of speed.)
 # - **The rulers are behind.** The linear ones are at one half, as chapter 3 leads you to expect (it proves that their loss cannot fall below $\log 2$); the nearest pixels reach about two thirds, and lie well below both tubelet rows in accuracy.
 #
 # Pair by pair (the receipt has them all), movement across the picture is all but solved by tubelets, with words or without; turning is the hardest, near 0.58 without words and near 0.53 with 256.
