@@ -688,7 +688,7 @@ for name in first[1:]:
     print(f"ahead in {(gaps.mean(0) > 0).sum()} of {gaps.shape[1]} maps")
 
 # %% [markdown]
-# The first two hold, the third falls, by little. D has the highest mean on both sets (here the seeds do not tell it from A or B), and the mean pool the lowest. But C, second among the digits, is no better here than E: it knows its training clips by heart (*train*), and what it knows of them says less of a new world than A's tubelets do, even with words. An order of designs belongs to a set, as chapter 13 warned.
+# The first two hold, the third falls, by little. D has the highest mean on both sets (here the seeds do not tell it from A or B; there C overtakes it with twice the updates), and the mean pool the lowest. But C, second among the digits, is no better here than E: it knows its training clips by heart (*train*), and what it knows of them says less of a new world than A's tubelets do, even with words. An order of designs belongs to a set, as chapter 13 warned.
 #
 # Mind the column *filmed*: the test clips as they are, without their reversals. D puts nine in ten of them into the right one of six classes, and fewer than half of the same clips played backwards. A reversal is here only *nearly* a clip of the twin. The walker starts from rest and speeds up; backwards he slows down, which no training clip does (a reason that suggests itself; nobody has trained on both). Reversals make the test exact for what is blind to order. What to expect in a new world, *filmed* says. And the rulers: pixel neighbours, which learn nothing, know the way in five clips of six; every design that relates frames is ahead of them.
 #
