@@ -1337,7 +1337,7 @@ ledger.claim(
 # %%
 proper = answers(models["dilated, causal"])
 shifted = torch.cat([proper[:, 6:], proper[:, -1:].expand(-1, 6)], 1)  # six frames early
-print(f"{'':28s} frame edit F1@10 F1@25 F1@50, mAP within 1, 2, 4, 8, 16 (all equally sure)")
+print(f"{'':28s} frame edit, F1@10, 25, 50, mAP within 1, 2, 4, 8, 16")
 for name, rows in (("as it is", proper), ("six frames early", shifted)):
     aps = [events.spotting_ap(spots(rows), spots(y["test"]), d) for d in tolerances]
     line(name, [*row_scores(rows, y["test"]), *(float(np.mean(list(ap.values()))) for ap in aps)])
