@@ -1,6 +1,6 @@
 """Run the protocol of chapter 13, and write its receipt. It goes on where it was killed.
 
-    python scripts/five_designs.py [--jobs 2] [--seeds 3] [--parts level2 level1 ablations]
+    python scripts/five_designs.py [--jobs 2] [--seeds 3] [--parts level2 level1 more longer ablations]
 
 The protocol is not written here: it is the cells of notebooks/13_five_designs.py that are tagged "protocol", so that the
 page shows what was run; its numbers of clips and passes are in the cell tagged "sizes". Every finished run is two files
@@ -38,9 +38,11 @@ CHAPTER = ROOT / "notebooks" / "13_five_designs.py"
 RATES = (1e-3, 3e-3, 9e-3)
 WIDER = 2  # how often a grid grows where its best rate lies on the edge
 TUNING_SEED = 100  # none of the seeds that count
-BESIDE = 3  # seeds of the runs beside the table: with fewer passes, and for as long as the first takes
+BESIDE = 3  # seeds of the runs beside the table
 LONG = "mean pool, as long as the first"
-SCORED = ("level2", "level1", "worlds")  # kinds of runs whose weights are kept for the last step
+MORE = 4  # times the training clips, for as many updates
+LONGER = ("A", "A, 256 words", "A, one word a frame", "B", "C")  # also for twice the passes
+SCORED = ("level2", "level1", "more level2", "worlds")  # kinds whose weights are kept for the last step
 
 
 def protocol() -> SimpleNamespace:
@@ -108,13 +110,16 @@ def _start(folder: Path) -> None:
 
 
 @cache
-def data(level: int) -> dict:
-    """Training and validation files of a level, written where they are missing."""
-    return {split: protocol().files(level, split) for split in ("train", "val")}
+def data(level: int, times: int = 1) -> dict:
+    """Training clips of a level (``times`` as many as the table's) and validation clips, written where they are missing."""
+    p = protocol()
+    p.sizes.train *= times
+    return {split: p.files(level, split) for split in ("train", "val")}
 
 
 def _one(run: dict) -> None:
-    do(P, data(1 if run["kind"] == "level1" else 2), run, FOLDER)
+    level = 1 if run["kind"] == "level1" else 2
+    do(P, data(level, MORE if run["kind"].startswith("more") else 1), run, FOLDER)
 
 
 # ------------------------------------------------------------------------------------------------ all runs
@@ -178,6 +183,7 @@ def scored(folder: Path, runs: list[dict], kind: str) -> tuple[list[dict], dict]
     """What the fresh clips say of every finished model, of the first seed also under each condition; and of the rulers."""
     torch.set_num_threads(1)
     p, level = protocol(), int(kind[-1])
+    p.sizes.train *= MORE if kind.startswith("more") else 1  # what the rulers are fitted on
     paths, tests = [folder / f"{label(run)}.test.json" for run in runs], None
     for run, path in zip(runs, paths, strict=True):
         if not path.exists():
@@ -215,15 +221,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     parser.add_argument("--seeds", type=int, help="seeds of the table; the tier's unless told")
-    parser.add_argument("--parts", nargs="+", default=["level2", "level1", "ablations"])
+    parser.add_argument("--parts", nargs="+", default=["level2", "level1", "more", "longer", "ablations"])
     options = parser.parse_args()
     p, began = protocol(), time.process_time()
     folder = ROOT / "build" / "five_designs" / f"{tier()}-{p.digest}"
     folder.mkdir(parents=True, exist_ok=True)
     seeds = range(options.seeds or p.sizes.seeds)
     whole = {name: (name, {}) for name in p.CONTESTANTS}
-    for level in {1, 2} if "level1" in options.parts else {2}:
-        data(level)  # writes the files with all cores, which a process of a pool may not do
+    for part, needed in {"level2": (2,), "level1": (1,), "more": (2, MORE)}.items():
+        if part in {"level2", *options.parts}:
+            data(*needed)  # writes the files with all cores, which a process of a pool may not do
     numbers: dict = {"protocol": p.digest, "sizes": vars(p.sizes) | {"seeds": len(seeds)}}
     numbers |= {"tuning": tune(p, folder, whole, options.jobs)}
     numbers["rates"] = rates = {name: best(tried) for name, tried in numbers["tuning"].items()}
@@ -231,9 +238,19 @@ def main() -> None:
     for part, share in (("quarter", 4), ("half", 2)):
         shorter = plan(p, "level2", whole, p.sizes.passes // share, single, list(seeds)[:BESIDE])
         numbers[part] = grouped(shorter, stage(folder, shorter, options.jobs))
-    for kind, passes in (("level2", p.sizes.passes), ("level1", p.sizes.easy)):
-        runs = plan(p, kind, whole, passes, single, seeds) if kind in options.parts else []
-        finals |= {kind: (runs, stage(folder, runs, options.jobs))} if runs else {}
+    kinds = {
+        "level2": (p.sizes.passes, seeds),
+        "level1": (p.sizes.easy, seeds),
+        "more level2": (p.sizes.passes // MORE, list(seeds)[:BESIDE]),
+    }
+    for kind, (passes, some) in kinds.items():
+        if kind.split()[0] in options.parts:
+            runs = plan(p, kind, whole, passes, single, some)
+            finals[kind] = runs, stage(folder, runs, options.jobs)
+    if "longer" in options.parts:
+        names = {name: whole[name] for name in LONGER}
+        some = plan(p, "level2", names, 2 * p.sizes.passes, single, list(seeds)[:BESIDE])
+        numbers["twice"] = grouped(some, stage(folder, some, options.jobs))
     if "level2" in finals:  # a ruler that trains, also for as many seconds as the first
         runs, results = finals["level2"]
         longer = plan(p, "level2", {LONG: ("mean pool", {})}, as_long(p, grouped(runs, results)),
