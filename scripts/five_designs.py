@@ -41,7 +41,7 @@ TUNING_SEED = 100  # none of the seeds that count
 BESIDE = 3  # seeds of the runs beside the table
 LONG = "mean pool, as long as the first"
 MORE = 4  # times the training clips, for as many updates
-LONGER = ("A", "A, 256 words", "A, one word a frame", "B", "C")  # also for twice the passes
+LONGER = ("A", "A, one word a frame", "B", "C")  # also for twice the passes
 SCORED = ("level2", "level1", "more level2", "worlds")  # kinds whose weights are kept for the last step
 
 
