@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Five designs, one table
 #
-# **Claim.** Five articles each say that their design does excellently, and none can be held against another. Give all of them the same clips, the same number of updates and the same tuning, and C, D, A without words and B stand far ahead of everything that relates no frames. The order belongs to a budget: with a quarter of these updates D leads C, with all of them C leads D; and the article's own form of A, one word a frame, which stands with the mean pool after half, has learned direction at the end. It belongs to a set as well: trained on four times as many clips, D and C can no longer be told apart.
+# **Claim.** Five articles each say that their design does excellently, and none can be held against another. Give all of them the same clips, the same number of updates and the same tuning, and C, D, A without words and B stand far ahead of everything that relates no frames. The order belongs to a budget and to a set: with a quarter of these updates D leads C, with all of them C leads D, and with four times the clips the two cannot be told apart.
 #
 # | | |
 # |---|---|
@@ -401,7 +401,7 @@ _ = ax.set(xlabel="passes over the training clips", ylabel="validation accuracy"
 _ = ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 # %% [markdown]
-# The mean pool, C, D and the probe on E's code are at a plateau; the others still rise. Of the four that were trained twice as long, C alone has stopped: A, B and one word a frame gain another five hundredths, which brings A and B past D and near C. One word a frame had gained a quarter of all clips in the doubling before, after two budgets at which it looked as if it could not learn direction. And look at the pairs of lines. With a quarter of the updates D led C, and the interval over seeds called that sure; with all of them C leads D, as surely. B led A by a tenth, and no longer does; words for tubelets led words for frames by fifteen hundredths, and no longer do. **Three orders turned round or went, by nothing but updates, and each had been sure, by its interval over seeds, at an earlier budget.** So the table is a table of *this many updates*, and it says so in each row; whoever gained much may yet overtake, as A and B overtake D with twice the updates. What a longer run would show of the others is left to an exercise, because it was not run.
+# The mean pool, C, D and the probe on E's code are at a plateau; the others still rise. Of the four that were trained twice as long, C alone has stopped: A, B and one word a frame gain another five hundredths, which brings A and B past D and near C. One word a frame had gained a quarter of all clips in the doubling before, after two budgets at which it looked as if it could not learn direction. And look at the pairs of lines. With a quarter of the updates D led C, and the interval over seeds called that sure; with all of them C leads D, as surely. B led A by a tenth, and no longer does; words for tubelets led words for frames by fifteen hundredths, and no longer do. **Three orders turned round or went, by nothing but updates, and each had been sure, by its interval over seeds, at an earlier budget.** So the table is a table of *this many updates*, and it says so in each row; whoever gained much may yet overtake, as A and B, with twice the updates, stand past what D reached with these. What a longer run would show of the others is left to an exercise, because it was not run.
 #
 # ## Live
 #
@@ -512,11 +512,18 @@ ax.set(xticks=range(len(names)), yticks=range(len(names)), yticklabels=names)
 ax.grid(False)
 _ = ax.set_xticklabels(names, rotation=40, ha="right")
 
+
 # %%
-for a, b in zip(names, names[1:], strict=False):
-    mean, over_seeds, over_clips = difference(a, b)
-    spans = " ".join(f"{low:+.2f} to {high:+.2f}" for low, high in (over_seeds, over_clips))
-    print(f"{a:19s} - {b:19s} {mean:+.3f} {spans} {order(a, b)}")
+def print_steps(rows):
+    """Each contestant minus the next, from the best down."""
+    ranked = sorted(rows, key=lambda name: -np.mean(rows[name]["overall"]))
+    for a, b in zip(ranked, ranked[1:], strict=False):
+        mean, over_seeds, over_clips = difference(a, b, rows)
+        spans = " ".join(f"{low:+.2f} to {high:+.2f}" for low, high in (over_seeds, over_clips))
+        print(f"{a:19s} - {b:19s} {mean:+.3f} {spans} {order(a, b, rows)}")
+
+
+print_steps(table)
 
 # %% [markdown]
 # The first span is over seeds, the second over clips. With five seeds the t factor is $2.8$; with three it would be $4.3$, and the first span wider by two thirds or so.
@@ -624,11 +631,7 @@ told = "REFUTED" if behind else "undecided" if close else "holds"
 print("7:", told, "because of", ", ".join(behind or close))
 
 # %%
-ranked = sorted(many, key=lambda name: -np.mean(many[name]["overall"]))
-for a, b in zip(ranked, ranked[1:], strict=False):
-    mean, over_seeds, over_clips = difference(a, b, many)
-    spans = " ".join(f"{low:+.2f} to {high:+.2f}" for low, high in (over_seeds, over_clips))
-    print(f"{a:19s} - {b:19s} {mean:+.3f} {spans} {order(a, b, many)}")
+print_steps(many)
 
 # %% [markdown]
 # Prediction 6 falls. D and A gain four and three hundredths, and beyond doubt; but of C, which also knew its clips by heart, two seeds rise above .97 and one falls to .90, so that nothing is sure, and words for tubelets, which had not fitted their 2,400 clips, gain on average as much as A. Prediction 7 is undecided: D has the first mean, C two of the three best seeds. The lead of C over D that the table calls sure is gone; three seeds are too few to say who leads now, where one of them goes astray.

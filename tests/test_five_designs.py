@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -68,6 +69,26 @@ def test_a_grid_grows_where_its_best_rate_is_the_outermost(command):
     assert command.beyond({1e-3: 0.5, 3e-3: 0.4, 9e-3: 0.3}) == [pytest.approx(3e-4, rel=0.2)]
     assert command.beyond({1e-3: 0.1, 3e-3: 0.4, 9e-3: 0.5}) == [pytest.approx(0.03, rel=0.2)]
     assert command.best({1e-3: 0.5, 3e-3: 0.5}) == 1e-3
+
+
+def test_only_the_runs_with_more_clips_get_more(command, monkeypatch):
+    def small():
+        sizes = SimpleNamespace(train=10)
+        return SimpleNamespace(
+            sizes=sizes, files=lambda level, split: (level, sizes.train if split == "train" else "val")
+        )
+
+    given = []
+    monkeypatch.setattr(command, "protocol", small)
+    monkeypatch.setattr(command, "P", None, raising=False)
+    monkeypatch.setattr(command, "FOLDER", None, raising=False)
+    monkeypatch.setattr(command, "do", lambda p, data, run, folder: given.append(data))
+    command.data.cache_clear()
+    for kind in ("more level2", "level2", "level1", "tuning"):
+        command._one({"kind": kind})
+    command.data.cache_clear()
+    assert [data["train"] for data in given] == [(2, 10 * command.MORE), (2, 10), (1, 10), (2, 10)]
+    assert given[0]["val"] == given[1]["val"]
 
 
 def test_tuning_keeps_no_weights_and_a_finished_run_is_read_back(
@@ -177,6 +198,10 @@ def test_the_receipt_is_of_this_protocol_and_tells_what_the_page_needs(protocol)
     assert recorded["numbers"]["protocol"] == protocol.digest
     assert "+changes" not in recorded["commit"] and len(recorded["seeds"]) >= 3
     assert set(recorded["numbers"]["level2"]) == set(protocol.CONTESTANTS)
+    numbers, updates = recorded["numbers"], recorded["numbers"]["level2"]["A"]["updates"][0]
+    assert set(numbers["more level2"]) == set(protocol.CONTESTANTS)
+    assert all(abs(row["updates"][0] / updates - 1) < 0.02 for row in numbers["more level2"].values())
+    assert all(row["updates"][0] == 2 * updates for row in numbers["twice"].values())
     for row in recorded["numbers"]["level2"].values():
         bits = np.unpackbits(np.frombuffer(protocol.base64.b64decode(row["hits"][0]), np.uint8))
         assert abs(bits[: protocol.sizes.fresh].mean() - row["overall"][0]) < 1e-6
